@@ -1,0 +1,3 @@
+#!/bin/sh
+# Nothing is started when a package is installed into an image.
+exit 101
