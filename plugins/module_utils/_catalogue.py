@@ -102,6 +102,18 @@ _ALL = (
     ),
     # The host
     ProbeDefinition(
+        "host.reachable",
+        "host",
+        "The controller reaches the host",
+        hint="ssh HOST; ansible HOST -m ansible.builtin.ping",
+    ),
+    ProbeDefinition(
+        "host.check",
+        "host",
+        "The check could be made",
+        hint="ansible-playbook pynomaly.ops.daily_check --limit HOST -vvv",
+    ),
+    ProbeDefinition(
         "host.disk",
         "host",
         "Disk used",
@@ -348,12 +360,36 @@ _ALL = (
         hint="SELECT * FROM pg_stat_replication; SELECT * FROM pg_replication_slots",
         source=OURS,
     ),
+    ProbeDefinition(
+        "postgres.checksum_failures",
+        "postgres",
+        "Data page checksum failures",
+        unit="failures",
+        direction=ABOVE,
+        warning=None,
+        critical=0,
+        hint="the storage is failing: keep the newest verified backup, look at the kernel's log, "
+        "SELECT datname, checksum_failures, checksum_last_failure FROM pg_stat_database",
+        source="PostgreSQL documentation, Data Checksums",
+    ),
+    ProbeDefinition(
+        "postgres.archiving",
+        "postgres",
+        "WAL is archived",
+        hint="SELECT * FROM pg_stat_archiver; WAL that is not archived fills the disk",
+    ),
     # Redis
     ProbeDefinition(
         "redis.ping",
         "redis",
         "Answers PING",
         hint="docker compose logs --tail 100 SERVICE",
+    ),
+    ProbeDefinition(
+        "redis.app_login",
+        "redis",
+        "The application's credentials work",
+        hint="compare REDIS_URL of the API with the password that Redis was started with",
     ),
     ProbeDefinition(
         "redis.memory",
@@ -409,6 +445,12 @@ _ALL = (
         critical=None,
         hint="redis-cli INFO persistence; free disk for the snapshot",
         source=OURS,
+    ),
+    ProbeDefinition(
+        "redis.replication",
+        "redis",
+        "The replica is linked to its master",
+        hint="redis-cli INFO replication; docker compose logs --tail 100 SERVICE",
     ),
     # nginx and TLS
     ProbeDefinition(

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
+
+from ansible_collections.pynomaly.ops.plugins.module_utils._probe import PolicyError
 
 #: Components the collection knows, and the service names the runbook gives them.
 DEFAULT_SERVICE_NAMES: Mapping[str, str] = {
@@ -159,4 +163,26 @@ class CheckSettings:
     runbook_reviewed: Optional[str] = None
     runbook_review_days: int = 90
     controller_time: Optional[float] = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Raise L{PolicyError} for a number that makes no sense, naming it."""
+        for name in (
+            "call_timeout_seconds",
+            "deadline_seconds",
+            "log_window_hours",
+            "error_rate_window_minutes",
+            "runbook_review_days",
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise PolicyError(f"{name}: seen {value}, expected a number above 0")
+        for name in ("api_health_path", "api_metrics_path"):
+            if not getattr(self, name).startswith("/"):
+                raise PolicyError(f"{name}: seen {getattr(self, name)!r}, expected /PATH")
+        if self.runbook_reviewed:
+            try:
+                datetime.date.fromisoformat(self.runbook_reviewed)
+            except ValueError as error:
+                raise PolicyError(
+                    f"runbook_reviewed: seen {self.runbook_reviewed!r}, expected YYYY-MM-DD"
+                ) from error

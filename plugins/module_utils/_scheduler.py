@@ -61,96 +61,117 @@ def skip(targets: Iterable[Target], emit: Emit, reason: str) -> None:
         emit(Measurement(target, status=SKIPPED, message=reason))
 
 
-def run_collectors(
-    collectors: Sequence[Collector],
-    deadline_seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> list[Measurement]:
-    """All measurements, in the collectors' and their targets' order.
+class CollectorRun:
+    """Collectors at work, until all have ended or the deadline is past.
 
-    Every target of every collector is answered exactly once: an unexpected exception or a missed
-    deadline becomes unknown for what was still owed. Measurements nobody promised are kept, too
-    (a collector may find more instances than it knew of). Returns no later than
-    ``deadline_seconds`` plus the time it takes to sort.
+    More can be started at any time, also by a collector that is itself at work (what there is to
+    look at is known only once the engine has answered). Every target of every collector is
+    answered exactly once: an unexpected exception or a missed deadline becomes unknown for what
+    was still owed. Measurements nobody promised are kept, too (a collector may find more
+    instances than it knew of).
     """
-    started = clock()
-    done: queue.Queue[tuple[int, Measurement | BaseException | None]] = queue.Queue()
-    accepting = threading.Event()
-    accepting.set()
 
-    def work(index: int, collector: Collector) -> None:
-        since = stopwatch(clock)
+    def __init__(
+        self, deadline_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._deadline_seconds = deadline_seconds
+        self._clock = clock
+        self._started = clock()
+        self._lock = threading.Lock()
+        self._collectors: list[Collector] = []
+        self._done: queue.Queue[tuple[int, Measurement | BaseException | None]] = queue.Queue()
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How long until the deadline; negative when it is past."""
+        return self._deadline_seconds - (self._clock() - self._started)
+
+    def start(self, collectors: Iterable[Collector]) -> None:
+        """Set collectors to work, a thread each."""
+        for collector in collectors:
+            with self._lock:
+                index = len(self._collectors)
+                self._collectors.append(collector)
+            threading.Thread(
+                target=self._work, args=(index, collector), name=collector.name, daemon=True
+            ).start()
+
+    def _work(self, index: int, collector: Collector) -> None:
+        since = stopwatch(self._clock)
 
         def emit(measurement: Measurement) -> None:
-            if accepting.is_set():
-                if not measurement.duration_ms:
-                    measurement = replace(measurement, duration_ms=since())
-                done.put((index, measurement))
+            if not measurement.duration_ms:
+                measurement = replace(measurement, duration_ms=since())
+            self._done.put((index, measurement))
 
         try:
             collector.run(emit)
         except BaseException as error:  # a thread has no caller to raise to
-            done.put((index, error))
+            self._done.put((index, error))
         else:
-            done.put((index, None))
+            self._done.put((index, None))
 
-    for index, collector in enumerate(collectors):
-        threading.Thread(
-            target=work, args=(index, collector), name=collector.name, daemon=True
-        ).start()
-
-    found: list[dict[Target, Measurement]] = [{} for _collector in collectors]
-    failures: dict[int, BaseException] = {}
-    running = set(range(len(collectors)))
-    while running:
-        remaining = deadline_seconds - (clock() - started)
-        if remaining <= 0:
-            break
-        try:
-            index, item = done.get(timeout=remaining)
-        except queue.Empty:
-            break
-        if isinstance(item, Measurement):
-            found[index].setdefault(item.target, item)
-            continue
-        running.discard(index)
-        if item is not None:
-            failures[index] = item
-    accepting.clear()
-
-    elapsed_ms = (clock() - started) * 1000.0
-    measurements: list[Measurement] = []
-    for index, collector in enumerate(collectors):
-        answers = dict(found[index])
-        for target in collector.targets:
-            if target in answers:
-                measurements.append(answers.pop(target))
+    def finish(self) -> list[Measurement]:
+        """Wait for the answers; all measurements in the collectors' and their targets' order."""
+        found: dict[int, dict[Target, Measurement]] = {}
+        failures: dict[int, BaseException] = {}
+        ended: set[int] = set()
+        while len(ended) < self._count():
+            remaining = self.remaining_seconds
+            if remaining <= 0:
+                break
+            try:
+                index, item = self._done.get(timeout=remaining)
+            except queue.Empty:
+                break
+            if isinstance(item, Measurement):
+                found.setdefault(index, {}).setdefault(item.target, item)
                 continue
-            measurements.append(
-                _unanswered(
-                    target, failures.get(index), index in running, deadline_seconds, elapsed_ms
-                )
-            )
-        measurements.extend(answers.values())
-    return measurements
+            ended.add(index)
+            if item is not None:
+                failures[index] = item
+
+        measurements: list[Measurement] = []
+        with self._lock:
+            collectors = list(self._collectors)
+        for index, collector in enumerate(collectors):
+            answers = found.get(index, {})
+            for target in collector.targets:
+                if target in answers:
+                    measurements.append(answers.pop(target))
+                else:
+                    measurements.append(
+                        self._unanswered(target, failures.get(index), index not in ended)
+                    )
+            measurements.extend(answers.values())
+        return measurements
+
+    def _count(self) -> int:
+        with self._lock:
+            return len(self._collectors)
+
+    def _unanswered(
+        self, target: Target, error: BaseException | None, running: bool
+    ) -> Measurement:
+        status = UNKNOWN
+        hint: str | None = None
+        if isinstance(error, CollectorError):
+            message, status = str(error), error.status
+            hint = error.hint or None
+        elif error is not None:
+            message = f"could not be measured: {type(error).__name__}: {error}"
+        elif running:
+            message = f"no answer within the deadline of {self._deadline_seconds:g} s"
+        else:
+            message = "the collector ended without an answer"
+        elapsed_ms = (self._clock() - self._started) * 1000.0
+        return Measurement(
+            target, status=status, message=message, hint=hint, duration_ms=elapsed_ms
+        )
 
 
-def _unanswered(
-    target: Target,
-    error: BaseException | None,
-    running: bool,
-    deadline_seconds: float,
-    elapsed_ms: float,
-) -> Measurement:
-    status = UNKNOWN
-    hint: str | None = None
-    if isinstance(error, CollectorError):
-        message, status = str(error), error.status
-        hint = error.hint or None
-    elif error is not None:
-        message = f"could not be measured: {type(error).__name__}: {error}"
-    elif running:
-        message = f"no answer within the deadline of {deadline_seconds:g} s"
-    else:
-        message = "the collector ended without an answer"
-    return Measurement(target, status=status, message=message, hint=hint, duration_ms=elapsed_ms)
+def run_collectors(collectors: Sequence[Collector], deadline_seconds: float) -> list[Measurement]:
+    """Start these collectors, and no others, and wait for them."""
+    run = CollectorRun(deadline_seconds)
+    run.start(collectors)
+    return run.finish()

@@ -110,6 +110,8 @@ main() {
     read_setting POSTGRES_INITDB_ARGS
     : "${POSTGRES_HOST_AUTH_METHOD:=}"
     require_password
+    [[ -r /docker-entrypoint-initdb.d ]] \
+        || fail "/docker-entrypoint-initdb.d cannot be read by uid $(id -u); its scripts would be missed"
     make_cluster
     shift
     start_private_server "$@"

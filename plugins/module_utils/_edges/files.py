@@ -1,0 +1,120 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that are either whole or not there: written beside their place, synced, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Optional, Union
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+#: What ``link`` answers on a filesystem that has no hard links.
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename in ``directory`` last through a power cut, where the filesystem can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _publish_new(temporary: Path, target: Path) -> None:
+    """Give the file its name, unless the name is taken; raises C{FileExistsError} then."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        temporary.replace(target)
+    else:
+        temporary.unlink()
+
+
+def write_atomically(
+    path: PathLike,
+    data: Union[bytes, str],
+    mode: int = 0o644,
+    owner: Optional[tuple[int, int]] = None,
+    exclusive: bool = False,
+) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    ``mode`` is exact, whatever the umask. ``owner`` is (user id, group id). Text is UTF-8. With
+    ``exclusive`` an existing file is left alone and C{FileExistsError} raised. Raises C{OSError},
+    with nothing left behind.
+    """
+    target = Path(path)
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    # Leading dot, so that collectors which read a folder by pattern do not see it.
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        if exclusive:
+            _publish_new(temporary, target)
+        else:
+            temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def write_textfile(path: PathLike, text: str) -> None:
+    """Leave metrics for node_exporter's textfile collector, which runs as another user."""
+    write_atomically(path, text, 0o644)
+
+
+def point_symlink(path: PathLike, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, replacing a link or file in one step.
+
+    ``target`` may be relative to the link's folder. Raises C{OSError}, with nothing left behind.
+    """
+    link = Path(path)
+    temporary = link.with_name(f".{link.name}.{secrets.token_hex(6)}")
+    temporary.symlink_to(target)
+    try:
+        temporary.replace(link)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(link.parent)
+
+
+def ensure_directory(path: PathLike, mode: int = 0o750) -> bool:
+    """Make a folder, and its parents where they lack; returns whether it was made.
+
+    ``mode`` is exact for a folder that is made; one that exists is left as it is.
+    Raises C{OSError}, C{FileExistsError} among them where a file has the name.
+    """
+    directory = Path(path)
+    if directory.is_dir():
+        return False
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=mode)
+    except FileExistsError:
+        if directory.is_dir():  # another run was faster
+            return False
+        raise
+    directory.chmod(mode)
+    return True

@@ -1,0 +1,290 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab's images: which there are, when one is stale, and how each comes to be."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import registry
+from lab.cache import ROOT, folder, hash_of_directory, short_hash
+from lab.engine import LABEL, docker, inspect
+from lab.packages import need
+from lab.shell import LabError, run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DIRECTORY = ROOT / "tests" / "lab" / "images"
+PREFIX = "pynomaly-lab"
+
+BASE = "base:trixie"
+REGISTRY = "registry:lab"
+NODE = "node:lab"
+
+_HASH_LABEL = f"{LABEL}.hash"
+_IMAGE_LABEL = f"{LABEL}.image"
+_FROM = re.compile(r"^\s*FROM\s+(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its directory, its variant, and the content hash that it should have."""
+
+    key: str
+    """``directory:variant``; the engine knows it as ``pynomaly-lab/directory:variant``."""
+    directory: Path
+    hash: str
+    parent: str | None = None
+    tags: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The engine's own name for it."""
+        return f"{PREFIX}/{self.key}"
+
+    @property
+    def stored_name(self) -> str:
+        """The name, unique for this content, under which the registry keeps it."""
+        return f"{PREFIX}/{self.key.partition(':')[0]}:{self.hash}"
+
+
+def load(directory: Path = DIRECTORY) -> dict[str, Image]:
+    """Read all images' descriptions, parents before their children.
+
+    Raises LabError when a description cannot be read or a parent is missing.
+    """
+    settings = json.loads((directory / "base" / "base.json").read_text())
+    base_hash = hash_of_directory(directory / "base")
+    images = {
+        f"base:{suite}": Image(f"base:{suite}", directory / "base", short_hash(suite, base_hash))
+        for suite in settings["suites"]
+    }
+    waiting = [
+        described
+        for dockerfile in sorted(directory.glob("*/Dockerfile"))
+        for described in _variants(dockerfile.parent)
+    ]
+    while waiting:
+        blocked = []
+        for key, path, arguments, tags, parent in waiting:
+            if parent is not None and parent not in images:
+                blocked.append((key, path, arguments, tags, parent))
+                continue
+            content = short_hash(
+                hash_of_directory(path),
+                json.dumps(arguments, sort_keys=True),
+                images[parent].hash if parent else "",
+            )
+            images[key] = Image(key, path, content, parent, tags, arguments)
+        if len(blocked) == len(waiting):
+            raise LabError(
+                "These images stand on one that does not exist: "
+                + ", ".join(f"{key} on {parent}" for key, _, _, _, parent in blocked)
+            )
+        waiting = blocked
+    return images
+
+
+_Described = tuple[str, Path, dict[str, str], "tuple[str, ...]", "str | None"]
+
+
+def _variants(directory: Path) -> list[_Described]:
+    """Read one directory's ``image.json``; without one the image has no name to be pushed as."""
+    path = directory / "image.json"
+    try:
+        described = json.loads(path.read_text()) if path.exists() else {"tags": []}
+    except ValueError as error:
+        raise LabError(f"{path} is not JSON: {error}.") from error
+    found = []
+    for variant in described.get("variants", [described]):
+        arguments = {name: str(value) for name, value in variant.get("args", {}).items()}
+        origin = _FROM.search((directory / "Dockerfile").read_text())
+        if origin is None:
+            raise LabError(f"{directory / 'Dockerfile'} has no FROM line.")
+        prefix, _, parent = origin.group(1).partition(f"{PREFIX}/")
+        key = f"{directory.name}:{variant.get('name', 'lab')}"
+        tags = tuple(variant["tags"])
+        found.append((key, directory, arguments, tags, parent if not prefix and parent else None))
+    return found
+
+
+def ensure_in_engine(image: Image, images: Mapping[str, Image]) -> None:
+    """See to it that the engine has this image with this content: from the cache, or built."""
+    found = inspect("image", image.name)
+    if found is not None and (found["Config"]["Labels"] or {}).get(_HASH_LABEL) == image.hash:
+        return
+    started_at = time.monotonic()
+    how = _obtain(image, images)
+    say(f"{time.monotonic() - started_at:7.1f} s  {how} image {image.key}")
+    if found is not None:
+        _remove_or_remember([found["Id"]])
+
+
+def _obtain(image: Image, images: Mapping[str, Image]) -> str:
+    archive = folder("archives") / f"{image.key.replace(':', '-')}-{image.hash}.tar"
+    if image.key == REGISTRY and archive.exists():
+        docker("load", "--quiet", "--input", str(archive), timeout_seconds=300)
+        return "loaded"
+    if registry.is_running() and registry.digest(image.stored_name) is not None:
+        registry.pull(image.stored_name, image.name)
+        return "fetched"
+    if image.parent is not None:
+        ensure_in_engine(images[image.parent], images)
+    if image.directory.name == "base":
+        _build_base(image)
+    else:
+        _build(image)
+    if image.key == REGISTRY:
+        _archive(image, archive)
+    return "built"
+
+
+def publish(image: Image, images: Mapping[str, Image]) -> None:
+    """See to it that the registry has this image, under its official names too."""
+    stored = registry.digest(image.stored_name)
+    if stored is None:
+        ensure_in_engine(image, images)
+        registry.push(image.name, image.stored_name)
+        stored = registry.digest(image.stored_name)
+    for tag in image.tags:
+        if registry.digest(tag) != stored:
+            ensure_in_engine(image, images)
+            registry.push(image.name, tag)
+            say(f"           {tag} is image {image.key}")
+
+
+def publish_all(images: Mapping[str, Image], *, services: bool) -> None:
+    """Bring the node's image into the engine, and with ``services`` all others into the registry.
+
+    The services are built one after another: their first layers are the same, and the
+    builder makes them once. The node is built beside them.
+    """
+    others = [
+        image
+        for image in images.values()
+        if image.tags and image.key not in (NODE, REGISTRY) and image.directory.name != "base"
+    ]
+
+    def prepare_node() -> None:
+        publish(images[NODE], images)
+        ensure_in_engine(images[NODE], images)
+
+    def prepare_services() -> None:
+        for image in others:
+            publish(image, images)
+
+    publish(images[BASE], images)
+    with ThreadPoolExecutor(max_workers=2) as workers:
+        running = [workers.submit(prepare_node)]
+        if services:
+            running.append(workers.submit(prepare_services))
+        for work in running:
+            work.result()
+
+
+def forget() -> list[str]:
+    """Remove the lab's images from the engine; return those that something else still uses."""
+    names = docker(
+        "images",
+        f"--filter=reference={PREFIX}/*",
+        f"--filter=label={_IMAGE_LABEL}",
+        "--format={{.Repository}}:{{.Tag}}",
+    ).split()
+    kept = []
+    for name in names:
+        completed = run(["docker", "rmi", name], timeout_seconds=120, check=False)
+        if completed.returncode != 0:
+            kept.append(f"{name} ({completed.stderr.strip()})")
+    if _leftovers().exists():
+        remembered = _leftovers().read_text().split()
+        _leftovers().unlink()
+        _remove_or_remember(list(reversed(remembered)))
+    return kept
+
+
+def _leftovers() -> Path:
+    """Give the file with the ids of nameless images that could not be removed yet."""
+    return folder() / "nameless-images"
+
+
+def _remove_or_remember(image_ids: list[str]) -> None:
+    """Remove nameless images of ours; those that something still uses are tried again later."""
+    for image_id in image_ids:
+        if inspect("image", image_id) is None:
+            continue
+        if run(["docker", "rmi", image_id], timeout_seconds=120, check=False).returncode != 0:
+            with _leftovers().open("a") as leftovers:
+                leftovers.write(f"{image_id}\n")
+
+
+def _build(image: Image) -> None:
+    command = ["docker", "build", "--force-rm", f"--tag={image.name}"]
+    command += [f"--label={_IMAGE_LABEL}={image.key}", f"--label={_HASH_LABEL}={image.hash}"]
+    command += [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
+    completed = run(
+        [*command, str(image.directory)],
+        timeout_seconds=1200,
+        check=False,
+        environment={"DOCKER_BUILDKIT": "0"},
+    )
+    if completed.returncode != 0:
+        layers = re.findall(r"^ ---> ([0-9a-f]{12})$", completed.stdout, re.MULTILINE)
+        with _leftovers().open("a") as leftovers:
+            leftovers.writelines(f"{layer}\n" for layer in layers)
+        last_lines = "\n".join(completed.stdout.splitlines()[-30:])
+        raise LabError(
+            f"The image {image.key} could not be built. The builder's last lines:\n{last_lines}\n"
+            f"{completed.stderr.strip()}\nTo see it all: docker build {image.directory}"
+        )
+
+
+def _build_base(image: Image) -> None:
+    """Make a Debian system with mmdebstrap and import it."""
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    need({"mmdebstrap": "mmdebstrap", keyring: "debian-archive-keyring"})
+    settings = json.loads((image.directory / "base.json").read_text())
+    suite = image.key.partition(":")[2]
+    with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
+        archive = Path(temporary) / "base.tar"
+        command = ["mmdebstrap", f"--variant={settings['variant']}", "--format=tar"]
+        command += [f"--include={','.join(settings['include'])}"]
+        command += [f"--dpkgopt=path-exclude={pattern}" for pattern in settings["path_exclude"]]
+        run([*command, suite, str(archive)], timeout_seconds=900)
+        # mmdebstrap removes its own policy-rc.d last, so ours can only be added behind it.
+        with tarfile.open(archive, "a") as tar:
+            for name, destination, mode in settings["files"]:
+                content = (image.directory / name).read_bytes()
+                member = tarfile.TarInfo(f".{destination}")
+                member.mode, member.size = int(mode, 8), len(content)
+                tar.addfile(member, io.BytesIO(content))
+        docker(
+            "import",
+            f"--change=LABEL {_IMAGE_LABEL}={image.key} {_HASH_LABEL}={image.hash}",
+            '--change=CMD ["/bin/bash"]',
+            str(archive),
+            image.name,
+            timeout_seconds=300,
+        )
+
+
+def _archive(image: Image, archive: Path) -> None:
+    """Keep the registry's own image as a file: it cannot be fetched from itself."""
+    for old in archive.parent.glob(f"{image.key.replace(':', '-')}-*.tar"):
+        old.unlink()
+    unfinished = archive.with_suffix(".unfinished")
+    docker("save", "--output", str(unfinished), image.name, timeout_seconds=300)
+    shutil.move(str(unfinished), archive)

@@ -1,0 +1,4 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pynomaly's API as the lab runs it: anomaly scores over HTTP, kept in PostgreSQL."""

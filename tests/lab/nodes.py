@@ -1,0 +1,330 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab's servers: make them, wait for them, mend them, remove them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import images, network, registry
+from lab.cache import CACHE, exclusive, folder, short_hash
+from lab.engine import LABEL, answers, docker, ensure_running, exec_in, inspect, owned
+from lab.packages import need
+from lab.shell import LabError, quoted, run, say, step, wait_until
+
+if TYPE_CHECKING:
+    import ipaddress
+    from collections.abc import Sequence
+
+_CAP_SYS_RESOURCE = 24
+_NUMBER_LABEL = f"{LABEL}.node"
+_MADE_FROM_LABEL = f"{LABEL}.made-from"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One server: its number, its address on the lab's network, and whether it is running."""
+
+    number: int
+    address: str
+    is_running: bool
+
+    @property
+    def name(self) -> str:
+        """Its host name, which is also its name in the inventory."""
+        return f"node{self.number}"
+
+    @property
+    def container(self) -> str:
+        """Its container's name on this machine's engine."""
+        return f"pynomaly-lab-{self.name}"
+
+
+def ssh_config() -> Path:
+    """Give the path of the lab's own SSH configuration."""
+    return folder("ssh") / "config"
+
+
+def inventory() -> Path:
+    """Give the path of the generated inventory with the nodes' addresses."""
+    return folder("inventory") / "nodes.yml"
+
+
+def existing() -> list[Node]:
+    """List the nodes that were made, running or not, by number."""
+    found = []
+    for container_id in owned("container"):
+        container = inspect("container", container_id)
+        if container is None or _NUMBER_LABEL not in container["Config"]["Labels"]:
+            continue
+        endpoint = container["NetworkSettings"]["Networks"].get(network.NAME) or {}
+        configured = (endpoint.get("IPAMConfig") or {}).get("IPv4Address", "")
+        found.append(
+            Node(
+                number=int(container["Config"]["Labels"][_NUMBER_LABEL]),
+                address=configured,
+                is_running=bool(container["State"]["Running"]),
+            )
+        )
+    return sorted(found, key=lambda node: node.number)
+
+
+def up(count: int = 1, *, official: bool = False) -> list[Node]:
+    """Have ``count`` servers running and answering, whatever state the lab was left in.
+
+    Nodes beyond ``count`` that exist already are kept and mended too. With ``official``
+    the nodes pull from Docker Hub instead of the lab's registry.
+    """
+    with exclusive():
+        need({"ssh": "openssh-client", "ssh-keygen": "openssh-client"})
+        ensure_running()
+        known = images.load()
+        subnet = network.ensure()
+        images.ensure_in_engine(known[images.REGISTRY], known)
+        registry.start(known[images.REGISTRY].name, known[images.REGISTRY].hash, subnet)
+        images.publish_all(known, services=not official)
+        count = max([count, *(node.number for node in existing())])
+        for number in range(1, count + 1):
+            _ensure_node(number, subnet, known[images.NODE], official=official)
+        nodes = existing()
+        _write_ssh_files(nodes)
+        for node in nodes:
+            _wait_or_remake(node, subnet, known[images.NODE], official=official)
+        return existing()
+
+
+def down(*, purge: bool = False) -> None:
+    """Remove the lab's containers, volumes, network and images; with ``purge`` its cache too."""
+    with exclusive():
+        ensure_running()
+        for container in owned("container"):
+            docker("rm", "--force", "--volumes", container, timeout_seconds=120)
+        for volume in owned("volume"):
+            docker("volume", "rm", volume)
+        for owned_network in owned("network"):
+            docker("network", "rm", owned_network)
+        for kept in images.forget():
+            say(f"kept {kept}")
+        for path in (inventory(), ssh_config()):
+            path.unlink(missing_ok=True)
+        if purge:
+            run(
+                ["rm", "-rf", *(str(CACHE / name) for name in ("registry", "archives", "ssh"))],
+                timeout_seconds=300,
+            )
+
+
+def _ensure_node(
+    number: int, subnet: ipaddress.IPv4Network, image: images.Image, *, official: bool
+) -> None:
+    node = Node(number, network.node_address(subnet, number), is_running=False)
+    arguments = _run_arguments(node, subnet, official=official)
+    wanted = short_hash(image.hash, *arguments)
+    found = inspect("container", node.container)
+    if found is not None and found["Config"]["Labels"].get(LABEL) != "true":
+        raise LabError(
+            f"A container named {node.container} exists and the lab did not make it. "
+            f"Rename or remove it first."
+        )
+    if found is not None and found["Config"]["Labels"].get(_MADE_FROM_LABEL) != wanted:
+        say(f"{node.name} was made from older definitions: it is made anew")
+        _remove(node)
+        found = None
+    if found is None:
+        with step(f"made {node.name} ({node.address})"):
+            docker(
+                "run",
+                "--detach",
+                *arguments,
+                f"--label={_MADE_FROM_LABEL}={wanted}",
+                image.name,
+                timeout_seconds=120,
+            )
+    elif not found["State"]["Running"] or found["State"].get("Paused"):
+        with step(f"started {node.name} again (it was {found['State']['Status']})"):
+            if found["State"].get("Paused"):
+                docker("unpause", node.container)
+            else:
+                docker("start", node.container, timeout_seconds=120)
+
+
+def _run_arguments(
+    node: Node, subnet: ipaddress.IPv4Network, *, official: bool
+) -> list[str]:
+    """Give the options that make a container a server: an engine and systemd need them."""
+    arguments = [
+        f"--name={node.container}",
+        f"--hostname={node.name}",
+        f"--label={LABEL}=true",
+        f"--label={_NUMBER_LABEL}={node.number}",
+        f"--network={network.NAME}",
+        f"--network-alias={node.name}",
+        f"--ip={node.address}",
+        f"--add-host={registry.CONTAINER}:{network.registry_address(subnet)}",
+        "--cap-add=ALL",
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=apparmor=unconfined",
+        "--security-opt=systempaths=unconfined",
+        "--device-cgroup-rule=a *:* rwm",
+        "--cgroupns=private",
+        "--stop-timeout=30",
+        f"--mount=type=volume,src={_volume(node)},dst=/var/lib/docker,volume-label={LABEL}=true",
+        "--env=container=docker",
+        f"--env=LAB_AUTHORIZED_KEY={_public_key()}",
+    ]
+    if not _may_raise_limits():
+        arguments.append("--cap-drop=SYS_RESOURCE")
+    if not official:
+        arguments.append(f"--env=LAB_REGISTRY_MIRROR={registry.MIRROR}")
+    return arguments
+
+
+def _may_raise_limits() -> bool:
+    """Say whether CAP_SYS_RESOURCE can be given away: some virtual machines lack it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            return bool(int(line.split()[1], 16) >> _CAP_SYS_RESOURCE & 1)
+    return True
+
+
+def _wait_or_remake(
+    node: Node, subnet: ipaddress.IPv4Network, image: images.Image, *, official: bool
+) -> None:
+    """Wait for SSH and the node's engine; a node that does not come back is made anew, once."""
+    try:
+        _wait_for(node)
+    except LabError as error:
+        say(f"{error}\n{node.name} does not come back: it is made anew")
+        _remove(node)
+        _ensure_node(node.number, subnet, image, official=official)
+        _write_ssh_files(existing())
+        _wait_for(node)
+
+
+def _wait_for(node: Node) -> None:
+    def node_answers() -> bool:
+        completed = run(
+            [*ssh_command(node.name), "docker", "version", "--format", "{{.Server.Version}}"],
+            timeout_seconds=30,
+            check=False,
+        )
+        return completed.returncode == 0
+
+    with step(f"{node.name} answers over SSH, and its engine too"):
+        wait_until(
+            node_answers,
+            what=node.name,
+            deadline_seconds=60,
+            hint=f"See: docker exec {node.container} journalctl --no-pager -n 50",
+        )
+
+
+def ssh_command(name: str, *, terminal: bool = False) -> list[str]:
+    """Give the beginning of a command line that runs something on a node."""
+    options = ["-t"] if terminal else ["-o", "BatchMode=yes"]
+    return ["ssh", "-F", str(ssh_config()), *options, name]
+
+
+def as_remote_command(words: Sequence[str]) -> list[str]:
+    """Quote a command for the shell on the other side, word by word."""
+    return [quoted(words)] if words else []
+
+
+def require(name: str) -> None:
+    """Have the named node running; LabError when no such node was made."""
+    known = [node.name for node in existing()] if answers() else []
+    if known and name not in known:
+        raise LabError(f"There is no {name}; the lab has {', '.join(known)}. More: ./lab up N")
+    if not all_running():
+        up(1)
+
+
+def all_running() -> bool:
+    """Say whether there are nodes, and all of them run."""
+    found = existing() if answers() else []
+    return bool(found) and all(node.is_running for node in found) and inventory().exists()
+
+
+def wait_until_healthy(name: str, containers: Sequence[str]) -> None:
+    """Wait until the containers on a node run and, where they have a health check, pass it."""
+    state = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
+    command = as_remote_command(["docker", "inspect", "--format", state, *containers])
+
+    def healthy() -> bool:
+        states = run([*ssh_command(name), *command], timeout_seconds=30).stdout.splitlines()
+        return all(line.split() in (["running"], ["running", "healthy"]) for line in states)
+
+    wait_until(healthy, what="The service", deadline_seconds=120, hint=f"See: ./lab shell {name}")
+
+
+def _remove(node: Node) -> None:
+    docker("rm", "--force", "--volumes", node.container, check=False, timeout_seconds=120)
+    docker("volume", "rm", "--force", _volume(node))
+
+
+def _volume(node: Node) -> str:
+    return f"{node.container}-docker"
+
+
+def _private_key() -> Path:
+    path = folder("ssh") / "id_ed25519"
+    if not path.exists():
+        run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "pynomaly-lab", "-f", str(path)],
+            timeout_seconds=30,
+        )
+    return path
+
+
+def _public_key() -> str:
+    return _private_key().with_suffix(".pub").read_text().strip()
+
+
+def _write_ssh_files(nodes: list[Node]) -> None:
+    """Write the SSH configuration, the host keys that the nodes have, and their inventory."""
+    known_hosts = folder("ssh") / "known_hosts"
+    host_keys = []
+    for node in nodes:
+        found: list[str] = []
+
+        def host_key_is_there(node: Node = node, found: list[str] = found) -> bool:
+            command = ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]
+            try:
+                found[:] = exec_in(node.container, command).split()[:2]
+            except LabError:
+                return False
+            return len(found) == 2
+
+        wait_until(
+            host_key_is_there,
+            what=f"The host key of {node.name}",
+            deadline_seconds=30,
+            hint=f"See: docker logs {node.container}",
+        )
+        host_keys.append(f"{node.name},{node.address} {' '.join(found)}\n")
+    changed = not known_hosts.exists() or known_hosts.read_text() != "".join(host_keys)
+    if changed:
+        known_hosts.write_text("".join(host_keys))
+    entries = [f"Host {node.name}\n    HostName {node.address}\n" for node in nodes]
+    addresses = " ".join(node.address for node in nodes)
+    entries.append(
+        f"Host node* {addresses}\n"
+        "    User root\n"
+        f"    IdentityFile {_private_key()}\n"
+        "    IdentitiesOnly yes\n"
+        f"    UserKnownHostsFile {known_hosts}\n"
+        "    GlobalKnownHostsFile /dev/null\n"
+        "    StrictHostKeyChecking yes\n"
+        "    ConnectTimeout 10\n"
+        "    ServerAliveInterval 15\n"
+        "    LogLevel ERROR\n"
+    )
+    ssh_config().write_text("".join(entries))
+    hosts = {node.name: {"ansible_host": node.address} for node in nodes}
+    # JSON is YAML, and the standard library writes it.
+    inventory().write_text(json.dumps({"lab_nodes": {"hosts": hosts}}, indent=4) + "\n")

@@ -1,0 +1,7 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""stub"""
+def overview(): return ""
+def names(): return []
