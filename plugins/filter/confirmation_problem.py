@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - Pynomaly Operations (@pynomaly)
 description:
-  - A playbook that destroys something needs the word C(OPERATION:PROJECT). Gives an empty text where
-    the word is right, else what was seen, what was expected and the line to run.
+  - A playbook that destroys something needs the word C(OPERATION:PROJECT). Gives an empty text
+    where the word is right, else what was seen, what was expected and the line to run.
 positional: _input, operation, project, playbook
 options:
   _input:
@@ -39,7 +39,8 @@ EXAMPLES = r"""
     that: problem == ''
     fail_msg: "{{ problem }}"
   vars:
-    problem: "{{ word | pynomaly.ops.confirmation_problem('restore', 'pynomaly', 'pynomaly.ops.restore') }}"
+    problem: >-
+      {{ word | pynomaly.ops.confirmation_problem('restore', 'pynomaly', 'pynomaly.ops.restore') }}
 """
 
 RETURN = r"""

@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - Pynomaly Operations (@pynomaly)
 description:
-  - Takes what M(pynomaly.ops.operation_journal_info) returned and gives a line for the lock, one for
-    each temporary state that nothing has closed, and one for damaged lines of the journal.
+  - Takes what M(pynomaly.ops.operation_journal_info) returned and gives a line for the lock, one
+    for each temporary state that nothing has closed, and one for damaged lines of the journal.
 positional: _input
 options:
   _input:

@@ -4,6 +4,23 @@
 
 from __future__ import annotations
 
+import getpass
+import multiprocessing
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Optional
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible.release import __version__ as ansible_version
+from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
+    RunIdentity,
+    identify_user,
+    run_id_from,
+)
+
 DOCUMENTATION = r"""
 name: run_identity
 short_description: Tell which run of ansible-playbook this is and who is behind it
@@ -32,22 +49,6 @@ _raw:
   elements: dict
 """
 
-import getpass
-import multiprocessing
-import os
-import socket
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Optional
-
-from ansible.plugins.lookup import LookupBase
-from ansible.release import __version__ as ansible_version
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
-    RunIdentity,
-    identify_user,
-    run_id_from,
-)
-
 
 def login_name() -> str:
     """The login on the controller; in a container the user id may have no name."""
@@ -61,7 +62,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(
         self, terms: list[Any], variables: Optional[Mapping[str, Any]] = None, **kwargs: Any
     ) -> list[dict[str, str]]:
-        """One dictionary; see RETURN. Takes no terms."""
+        """One dictionary; see RETURN. Raises AnsibleLookupError for any term."""
+        if terms:
+            raise AnsibleLookupError(f"run_identity: seen {terms!r}, expected no terms")
         self.set_options(var_options=variables, direct=kwargs)
         known = variables or {}
         # Random for each process tree, and inherited by every worker that Ansible forks.

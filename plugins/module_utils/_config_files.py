@@ -44,7 +44,9 @@ def item(entry: Mapping[str, Any], is_directory: bool) -> Item:
     if outside and not (is_directory and path.startswith("/")):
         raise ConfigFilesError(f"path {entry['path']!r} is not below the root")
     if not _MODE.match(entry["mode"]):
-        raise ConfigFilesError(f"{path}: mode {entry['mode']!r}, expected octal digits such as 0644")
+        raise ConfigFilesError(
+            f"{path}: mode {entry['mode']!r}, expected octal digits such as 0644"
+        )
     content = None if is_directory else entry["content"]
     return Item(path, content, int(entry["mode"], 8), entry["owner"], entry["group"])
 

@@ -204,51 +204,46 @@ def state_measurement(
     target: Target, service: Optional[ComposeService], containers: Sequence[Container]
 ) -> Measurement:
     """``container.state`` of a service; ``service`` is None where the Compose file lacks it."""
+    running = sum(1 for container in containers if container.running)
     if service is None:
         names = ", ".join(container.name for container in containers)
         return Measurement(
             target,
-            _running(containers),
-            f"{names} runs under a service the Compose file does not have",
+            running,
+            f"{names}: the Compose file has no such service any more",
             WARNING,
             "docker compose up -d --remove-orphans removes it; or restore the service",
         )
-    if not containers:
-        if service.replicas == 0:
-            return Measurement(target, 0, "no container, as the Compose file asks", OK)
-        return Measurement(
-            target,
-            0,
-            f"missing: no container, expected {service.replicas}",
-            CRITICAL,
-            f"docker compose up -d {service.name}",
-        )
-    if service.one_shot and not any(container.running for container in containers):
-        failed = [one for one in containers if one.state != "exited" or one.exit_code != 0]
-        if not failed:
-            return Measurement(target, 0, "finished with exit code 0, as a one-off job does", OK)
+    finished = [
+        one
+        for one in containers
+        if service.one_shot and one.state == "exited" and not one.exit_code
+    ]
+    expected = 0 if finished else service.replicas
+    stopped = [one for one in containers if not one.running and one not in finished]
+    # Scaling down may leave a stopped replica behind; one that restarts or hangs is trouble.
+    trouble = [one for one in stopped if one.state not in ("created", "exited", "removing")]
+    if running < expected:
+        trouble = stopped
+    hint = None
+    if trouble:
+        worst = max(trouble, key=_badness)
+        status = UNKNOWN if worst.state == "unknown" else CRITICAL
+        message = f"{running} of {service.replicas} running: {describe(worst)}"
+    elif running < expected:
+        status = CRITICAL
+        message = f"{running} of {expected} running, the others are missing"
+        if not containers:
+            message = f"missing: no container, expected {expected}"
+        hint = f"docker compose up -d {service.name}"
+    elif finished:
+        status, message = OK, "finished with exit code 0, as a one-off job does"
     else:
-        failed = [one for one in containers if one.state != "running"]
-    running = _running(containers)
-    expected = max(service.replicas, 0 if service.one_shot else 1)
-    if service.one_shot and not failed:
-        return Measurement(target, running, f"{running} running job", OK)
-    problems = sorted(failed, key=_badness, reverse=True)
-    count = f"{running} of {expected} running"
-    if running >= expected and all(_idle(one) for one in problems):
-        # A replica that scaling down left behind, or one more than the file asks for.
-        extra = "" if running == expected else f", the Compose file asks for {expected}"
-        return Measurement(
-            target, running, (count if not extra else f"{running} running") + extra, OK
-        )
-    if problems:
-        return Measurement(
-            target,
-            running,
-            f"{count}: {describe(problems[0])}",
-            UNKNOWN if problems[0].state == "unknown" else CRITICAL,
-        )
-    return Measurement(target, running, f"{count}: the others have no container", CRITICAL)
+        status = OK
+        message = f"{running} of {expected} running"
+        if not expected and not containers:
+            message = "no container, as the Compose file asks"
+    return Measurement(target, running, message, status, hint)
 
 
 def describe(container: Container) -> str:
@@ -418,7 +413,7 @@ def targets_of_services(stack: Stack, probes: Sequence[str]) -> list[Target]:
     return [Target(probe, name) for name in names for probe in probes]
 
 
-def health_allowance_seconds(healthcheck: Optional[Mapping[str, Any]]) -> float:
+def start_allowance_seconds(healthcheck: Optional[Mapping[str, Any]]) -> float:
     """How long Docker lets a container be "starting": start period, then ``retries`` rounds of
     interval and timeout (defaults of the Dockerfile reference: 0 s, 3, 30 s, 30 s)."""
     check = healthcheck or {}
@@ -433,14 +428,6 @@ def health_allowance_seconds(healthcheck: Optional[Mapping[str, Any]]) -> float:
 
 
 # Inside
-
-
-def _running(containers: Iterable[Container]) -> int:
-    return sum(1 for container in containers if container.running)
-
-
-def _idle(container: Container) -> bool:
-    return container.state in ("created", "exited", "removing")
 
 
 def _badness(container: Container) -> int:

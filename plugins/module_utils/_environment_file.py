@@ -21,7 +21,9 @@ HEADER = (
     "# Lines that the collection does not know are left as they are.\n"
 )
 
-_ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*[=:][ \t]*(.*)\Z", re.S)
+_ASSIGNMENT = re.compile(
+    r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*[=:][ \t]*(.*)\Z", re.S
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _BARE = re.compile(r"[A-Za-z0-9_.,/:@%+=~^-]+\Z")
 _PLACEHOLDER = re.compile(r"\{quote\(([A-Za-z_][A-Za-z0-9_]*)\)\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -83,7 +85,9 @@ def parse(text: str) -> Sequence[Entry]:
         name, rest = match.group(1), match.group(2)
         while rest[:1] in ("'", '"') and _closing_quote(rest) < 0:
             if position == len(lines):
-                raise EnvironmentFileError(f"line {start + 1}: the quote after {name}= is not closed")
+                raise EnvironmentFileError(
+                    f"line {start + 1}: the quote after {name}= is not closed"
+                )
             raw += lines[position]
             rest += lines[position]
             position += 1
@@ -156,7 +160,9 @@ def plan(
             raise EnvironmentFileError(f"{name!r} is not a variable's name")
         wanted[name] = compose(template, wanted)
     updated = [
-        name for name, value in wanted.items() if name not in generated and stored.get(name) != value
+        name
+        for name, value in wanted.items()
+        if name not in generated and stored.get(name) != value
     ]
     changed = {name: wanted[name] for name in wanted if name in generated or name in updated}
     return Plan(_render(entries, changed, text is None), tuple(generated), tuple(updated))

@@ -26,7 +26,8 @@ _HEADER = struct.Struct(">BxxxL")
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 ERROR_LEVELS = frozenset(
-    "error err severe fatal critical crit panic dpanic alert emerg emergency".split()
+    {"error", "err", "severe", "fatal", "critical", "crit", "panic", "dpanic", "alert"}
+    | {"emerg", "emergency"}
 )
 
 
@@ -128,7 +129,8 @@ _REDIS = re.compile(
     r"^\d+:[XCSM] \d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d\.\d{3} (?P<level>[.\-*#]) "
 )
 _REDIS_ERROR = re.compile(
-    r"(?!warning).*?(?:\b(?:errors?|fatal|failed|can't|cannot|unable|crashed)\b|REDIS BUG REPORT START)",
+    r"(?!warning).*?(?:\b(?:errors?|fatal|failed|can't|cannot|unable|crashed)\b"
+    r"|REDIS BUG REPORT START)",
     re.IGNORECASE,
 )
 # E0102 03:04:05.678901   42 file.go:1] message (klog, glog)

@@ -631,7 +631,8 @@ def replication_primary(target: Target, rows: Rows, _who: Session) -> Sequence[M
         lag_seconds = max(0.0, float(worst["lag_seconds"]))
         behind = float(worst["behind_bytes"] or 0.0)
         message = (
-            f"{plural(len(standbys), 'standby')}, {worst['name']} ({worst['state']}) is {format_seconds(lag_seconds)} "
+            f"{plural(len(standbys), 'standby')}, {worst['name']} ({worst['state']}) is "
+            f"{format_seconds(lag_seconds)} "
             f"and {format_bytes(max(0.0, behind))} behind"
         )
         measurements.append(Measurement(target, round(lag_seconds, 1), message))

@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import posixpath
 import re
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
+from ansible_collections.pynomaly.ops.plugins.module_utils._tls import Certificate
 
 CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
 PREPARE = "ansible-playbook pynomaly.ops.prepare"
@@ -59,7 +60,9 @@ class Port:
         return f"{self.host_ip}:{self.port}" if self.host_ip else str(self.port)
 
 
-def version_problem(what: str, seen: str, minimum: str, next_step: str = PREPARE) -> Optional[Problem]:
+def version_problem(
+    what: str, seen: str, minimum: str, next_step: str = PREPARE
+) -> Optional[Problem]:
     """A problem unless the version is the minimum or newer, by its first two numbers."""
     found, wanted = _VERSION.search(seen), _VERSION.search(minimum)
     if found and wanted and tuple(map(int, found.groups())) >= tuple(map(int, wanted.groups())):
@@ -140,30 +143,21 @@ def port_problem(port: Port, owner: str) -> Problem:
     )
 
 
-def parse_certificate(text: str, now: float) -> Mapping[str, Any]:
-    """What ``openssl x509 -noout -subject -issuer -enddate -ext subjectAltName`` says.
-
-    Keys: subject, issuer, names (of the subject alternative name, sorted), expires_in_days.
-    Raises C{ValueError} where there is no end date.
-    """
-    fields = dict(
-        line.split("=", 1) for line in text.splitlines() if re.match(r"(subject|issuer|notAfter)=", line)
-    )
-    names = re.findall(r"(?:DNS|IP Address):([^,\s]+)", text)
-    if "notAfter" not in fields:
-        raise ValueError("no certificate")
-    seconds = ssl.cert_time_to_seconds(fields["notAfter"].strip()) - now
+def describe_certificate(certificate: Certificate, now: datetime.datetime) -> Mapping[str, Any]:
+    """Keys: subject, names (with addresses, sorted), expires_in_days (negative when it has)."""
+    seconds = (certificate.not_after - now).total_seconds()
     return {
-        "subject": fields.get("subject", "").strip(),
-        "issuer": fields.get("issuer", "").strip(),
-        "names": sorted(names),
+        "subject": certificate.subject,
+        "names": sorted([*certificate.names, *certificate.addresses]),
         "expires_in_days": round(seconds / _DAY_SECONDS, 1),
     }
 
 
 def _address(raw: str) -> str:
     """The kernel writes an address as 32-bit words, each in the host's (little-endian) order."""
-    packed = b"".join(bytes.fromhex(raw[start : start + 8])[::-1] for start in range(0, len(raw), 8))
+    packed = b"".join(
+        bytes.fromhex(raw[start : start + 8])[::-1] for start in range(0, len(raw), 8)
+    )
     address = ipaddress.ip_address(packed)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)

@@ -149,8 +149,10 @@ def grafana_location(environment: Mapping[str, str]) -> tuple[str, int, str]:
     port = environment.get("GF_SERVER_HTTP_PORT", "")
     prefix = ""
     if environment.get("GF_SERVER_SERVE_FROM_SUB_PATH", "").lower() == "true":
-        # The host may be a template such as %(domain)s, the path is not.
-        prefix = urlsplit(environment.get("GF_SERVER_ROOT_URL", "")).path.rstrip("/")
+        # Scheme and host are commonly templates such as %(domain)s, and then no URL to a parser.
+        root = environment.get("GF_SERVER_ROOT_URL", "").partition("://")[2]
+        path = root.partition("/")[2].strip("/")
+        prefix = f"/{path}" if path else ""
     return (
         "https" if scheme in ("https", "h2") else "http",
         int(port) if port.isdigit() else 3000,

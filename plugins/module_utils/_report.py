@@ -352,9 +352,10 @@ def headline(report: Mapping[str, Any]) -> str:
     if not troubled:
         good = "all well" if summary[OK] else "nothing was measured"
         return f"{good}: {format_counts(summary)} on {where}"
-    counts = {status: summary[status] for status in SPOKEN_ORDER[:3]}
-    where = f"{len(troubled)} of {where}" if len(hosts) > 1 else printable(hosts[0]["name"])
-    return f"{format_counts(counts)} on {where}, of {plural(total, 'check')}"
+    counts = format_counts({status: summary[status] for status in SPOKEN_ORDER[:3]})
+    if len(hosts) == 1:
+        return f"{counts} of {plural(total, 'check')} on {printable(hosts[0]['name'])}"
+    return f"{counts} of {plural(total, 'check')}, on {len(troubled)} of {where}"
 
 
 def failing_hosts(report: Mapping[str, Any]) -> dict[str, str]:

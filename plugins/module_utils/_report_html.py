@@ -35,10 +35,9 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
     detail_lines,
     fact_lines,
     format_counts,
-    format_limits,
+    format_measured,
     format_seconds,
     format_time,
-    format_value,
     place,
     plural,
     printable,
@@ -116,12 +115,11 @@ background:var(--tint)}
 color:var(--tone);font-size:.8125rem;font-weight:700;white-space:nowrap}
 .counts{display:flex;flex-wrap:wrap;gap:.4rem;margin-top:1rem}
 .counts li{font-size:1rem}
-.counts .none{opacity:1;background:none;color:var(--muted);font-weight:400}
+.counts .badge{background:var(--ground)}
+.counts .none{background:none;color:var(--muted);font-weight:400}
 .problem{border:1px solid var(--line);border-left:5px solid var(--tone);border-radius:6px;
 padding:.75rem .9rem;margin:.75rem 0;background:var(--card)}
-.problem .head{display:flex;flex-wrap:wrap;gap:.3rem .6rem;align-items:baseline}
-.problem h4{font-size:1rem}
-.problem .seen{margin:.4rem 0;font-weight:500}
+.problem h4{font-size:1rem;margin:.4rem 0;font-weight:600}
 .problem ul{margin:.4rem 0 .4rem 1.1rem;list-style:disc}
 .next{margin-top:.6rem}
 .next b{display:block;font-size:.8125rem;color:var(--muted)}
@@ -158,16 +156,17 @@ td,tbody th{border:0;padding:.1rem 0}
 @media screen{details:not([open])+.folded{display:none}}
 @media print{
 @page{size:A4;margin:14mm}
-body{max-width:none;padding:0;font-size:10pt}
+html{font-size:9.5pt}
+body{max-width:none;padding:0}
 .banner{margin:0;padding:0 0 .5rem}
-.badge,.banner,.problem,.next code,summary{background:none}
+.badge,.counts .badge,.banner,.problem,.next code,summary{background:none}
 .badge{border:1px solid}
 .problem,.people,tr,li,.facts div{break-inside:avoid}
 h2,h3,h4,summary,tr.component{break-after:avoid}
 summary{list-style:none;border:0;padding:0}
 summary::-webkit-details-marker{display:none}
 thead{display:table-header-group}
-a[href^="http"]::after{content:" (" attr(href) ")"}
+a.named::after{content:" (" attr(href) ")"}
 }
 """
 
@@ -238,7 +237,9 @@ def _badge(status: str, text: Optional[str] = None) -> Markup:
 def _linked(text: str, url: str) -> Markup:
     """A link to a page, a mailbox or a telephone; plain text for any other address."""
     if re.fullmatch(r"https?://\S+", url):
-        return element("a", text, href=url, rel="noreferrer")
+        # On paper a link's address is written out, unless it is what the link says.
+        named = "named" if text != url else None
+        return element("a", text, href=url, rel="noreferrer", class_=named)
     if re.fullmatch(r"[^\s@:/?#]+@[^\s@:/?#]+", url):
         return element("a", text, href=f"mailto:{url}")
     if re.fullmatch(r"\+?[0-9][0-9 ().-]{3,}", url):
@@ -258,9 +259,8 @@ def _banner(report: Mapping[str, Any]) -> Markup:
     counts = [
         element(
             "li",
-            f"{report['summary'][each]} ",
             element("span", SYMBOLS[each], aria_hidden="true"),
-            f" {each}",
+            f" {report['summary'][each]} {each}",
             class_=f"badge {each}" if report["summary"][each] else "badge none",
         )
         for each in SPOKEN_ORDER
@@ -318,27 +318,18 @@ def _where(result: Mapping[str, Any]) -> Markup:
     )
 
 
-def _judged(result: Mapping[str, Any]) -> str:
-    """The value and its limits, where there are any."""
-    parts = [format_value(result["value"], result["unit"]), format_limits(result)]
-    return "; ".join(part for part in parts if part)
-
-
 def _problem(result: Mapping[str, Any]) -> Markup:
+    """What was seen is the heading: a check's title says what should be, and would mislead."""
     details = [element("li", line) for line in detail_lines(result["detail"])]
-    limits = format_limits(result)
+    measured = format_measured(result)
     return element(
         "li",
-        element(
-            "div",
-            _badge(result["status"], result["status"].upper()),
-            element("h4", result["title"]),
-            _where(result),
-            class_="head",
-        ),
-        element("p", element("bdi", result["message"]), class_="seen"),
+        element("p", _badge(result["status"], result["status"].upper()), " ", _where(result)),
+        element("h4", element("bdi", result["message"] or result["title"])),
         element("ul", *details) if details else None,
-        element("p", f"Limits: {limits}", class_="muted") if limits else None,
+        element(
+            "p", f"Check: {result['title']}{f'; {measured}' if measured else ''}", class_="muted"
+        ),
         element("div", element("b", "Next"), element("code", result["hint"]), class_="next")
         if result["hint"]
         else None,
@@ -381,7 +372,7 @@ def _waived(hosts: Sequence[Mapping[str, Any]]) -> Optional[Markup]:
 
 
 def _row(result: Mapping[str, Any]) -> Markup:
-    judged = _judged(result)
+    measured = format_measured(result)
     message = result["message"]
     return element(
         "tr",
@@ -390,7 +381,7 @@ def _row(result: Mapping[str, Any]) -> Markup:
         element(
             "td",
             element("div", element("bdi", message)) if message else None,
-            element("div", judged, class_="muted") if judged else None,
+            element("div", measured, class_="muted") if measured else None,
             role="cell",
         ),
         role="row",
@@ -498,8 +489,8 @@ def render_html(report: Mapping[str, Any]) -> str:
         _banner(report),
         element(
             "main",
-            _people(report) if report["status"] == CRITICAL else None,
             _problems(hosts),
+            _people(report) if report["status"] == CRITICAL else None,
             _waived(hosts),
             element("h2", "Hosts and all checks"),
             *(_host(entry) for entry in hosts),

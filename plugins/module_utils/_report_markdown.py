@@ -22,7 +22,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
     SPOKEN_ORDER,
     SYMBOLS,
     detail_lines,
-    format_limits,
+    format_measured,
     format_seconds,
     format_time,
     place,
@@ -91,9 +91,9 @@ def _problem(result: Mapping[str, Any]) -> list[str]:
         f"{f' on {escape(where)}' if where else ''}: {escape(result['message'])}"
     ]
     lines += [f"  - {escape_start(line)}" for line in detail_lines(result["detail"])]
-    limits = format_limits(result)
-    if limits:
-        lines.append(f"  - Limits: {escape(limits)}")
+    measured = format_measured(result)
+    if measured:
+        lines.append(f"  - {escape_start(measured)}")
     if result["hint"]:
         lines.append(f"  - Next: {code(result['hint'])}")
     return lines

@@ -140,6 +140,20 @@ def format_limits(result: Mapping[str, Any]) -> str:
     )
 
 
+#: Units of amounts; a value of another unit is a count that its message names anyway.
+_AMOUNTS = ("bytes", "seconds", "ms", "percent")
+
+
+def format_measured(result: Mapping[str, Any]) -> str:
+    """The value and what it was judged by, where that adds to the message: "measured 97.1%,
+    warning above 80%, critical above 95%"."""
+    limits = format_limits(result)
+    value = format_value(result["value"], result["unit"])
+    if not limits and result["message"] and result["unit"] not in _AMOUNTS:
+        return ""
+    return ", ".join(part for part in (f"measured {value}" if value else "", limits) if part)
+
+
 def format_time(moment: Optional[str]) -> str:
     """An ISO 8601 time of the report as "2026-11-24 06:55:12 UTC"; text that is none as it is."""
     if not moment:
@@ -204,7 +218,8 @@ def detail_lines(detail: Any, most: int = 10) -> list[str]:
 def _inline(value: Any) -> str:
     if isinstance(value, Mapping):
         if set(value) == {"count", "message"}:
-            return f"{_inline(value['count'])} times: {_inline(value['message'])}"
+            times = "once" if value["count"] == 1 else f"{_inline(value['count'])} times"
+            return f"{times}: {_inline(value['message'])}"
         return ", ".join(f"{printable(key)} {_inline(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(_inline(item) for item in value)

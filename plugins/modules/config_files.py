@@ -71,8 +71,30 @@ options:
       group:
         description: Group id.
         type: int
+  reloads:
+    description:
+      - Services that read their files again only when told to. Which of them have to is written
+        down in C(.reload-pending) below O(root) before a file is touched, and stays there until
+        O(reloaded) says it was done, so that a run that is cut short forgets nothing.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the service.
+        type: str
+        required: true
+      path:
+        description: A file or a folder, relative to O(root).
+        type: str
+        required: true
+  reloaded:
+    description: Services that have read their files again.
+    type: list
+    elements: str
+    default: []
   validations:
-    description: Commands that judge a candidate, run when something in O(validations[].path) changes.
+    description: Commands that judge a candidate, run when something in its path changes.
     type: list
     elements: dict
     default: []
@@ -144,6 +166,12 @@ changed_directories:
   type: list
   elements: str
   sample: []
+reload_pending:
+  description: Services that have to read their files again, from this run or an earlier one.
+  returned: success
+  type: list
+  elements: str
+  sample: [nginx]
 validated:
   description: Names of the validations that passed.
   returned: success
@@ -152,6 +180,7 @@ validated:
   sample: [Compose file]
 """
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -160,7 +189,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pynomaly.ops.plugins.module_utils._config_files import (
     ConfigFilesError,
     Item,
@@ -182,6 +210,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._environment_file imp
     values,
 )
 
+RELOAD_PENDING = ".reload-pending"
 OWNERSHIP = {
     "owner": {"type": "int"},
     "group": {"type": "int"},
@@ -210,6 +239,16 @@ ARGUMENT_SPEC: dict[str, Any] = {
             **OWNERSHIP,
         },
     },
+    "reloads": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "path": {"type": "str", "required": True},
+        },
+    },
+    "reloaded": {"type": "list", "elements": "str", "default": []},
     "validations": {
         "type": "list",
         "elements": "dict",
@@ -246,23 +285,34 @@ def attributes_differ(path: Path, wanted: Item) -> bool:
     )
 
 
-def write(path: Path, wanted: Item) -> None:
-    """The file with its mode and owner; an id that is not given is -1, which changes nothing."""
-    owner = (
+def ownership(wanted: Item) -> tuple[int, int]:
+    """User and group id for chown; -1 changes nothing."""
+    return (
         -1 if wanted.owner is None else wanted.owner,
         -1 if wanted.group is None else wanted.group,
     )
+
+
+def write(path: Path, wanted: Item) -> None:
+    """The file with its mode and owner."""
     for parent in reversed(path.parents):
         ensure_directory(parent, 0o755)
-    write_atomically(path, wanted.content or "", wanted.mode, owner)
+    write_atomically(path, wanted.content or "", wanted.mode, ownership(wanted))
 
 
 def make_directory(path: Path, wanted: Item) -> None:
     """The folder with its mode and owner."""
     ensure_directory(path, wanted.mode)
     path.chmod(wanted.mode)
-    if wanted.owner is not None or wanted.group is not None:
-        shutil.chown(path, wanted.owner, wanted.group)
+    os.chown(path, *ownership(wanted))
+
+
+def note_reloads(path: Path, names: set[str]) -> None:
+    """Write down who has to read its files again; no file means nobody."""
+    if names:
+        write_atomically(path, "".join(f"{name}\n" for name in sorted(names)), 0o644)
+    else:
+        path.unlink()
 
 
 def validate(
@@ -332,7 +382,8 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     changed = [
         wanted
         for wanted in files
-        if read(root / wanted.path) != wanted.content or attributes_differ(root / wanted.path, wanted)
+        if read(root / wanted.path) != wanted.content
+        or attributes_differ(root / wanted.path, wanted)
     ]
     if not module.check_mode:
         ensure_directory(root, 0o750)
@@ -343,16 +394,26 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
             # Check mode leaves the root alone, its time stamp too.
             validate(root, validation, files, None if module.check_mode else root)
             validated.append(validation["name"])
+    noted = set((read(root / RELOAD_PENDING) or "").split())
+    pending = noted | {
+        service["name"]
+        for service in module.params["reloads"]
+        if any(is_below(wanted.path, service["path"]) for wanted in changed)
+    }
+    pending -= set(module.params["reloaded"])
     contents = {one.path: one.content or "" for one in rendered}
     result = {
         "changed": bool(changed or changed_directories),
         "changed_files": [wanted.path for wanted in changed],
         "changed_directories": [wanted.path for wanted in changed_directories],
+        "reload_pending": sorted(pending),
         "validated": validated,
     }
     if module._diff:
         result["diff"] = [difference(root, wanted, contents[wanted.path]) for wanted in changed]
     if not module.check_mode:
+        if pending != noted:
+            note_reloads(root / RELOAD_PENDING, pending)
         for wanted in changed_directories:
             make_directory(root / wanted.path, wanted)
         for wanted in changed:
@@ -360,7 +421,9 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     return result
 
 
-def fill(rendered: Sequence[Item], environment_file: Optional[str], lenient: bool) -> Sequence[Item]:
+def fill(
+    rendered: Sequence[Item], environment_file: Optional[str], lenient: bool
+) -> Sequence[Item]:
     """The files with digests in them. In check mode the secrets may not have been made yet."""
     secrets: Mapping[str, Optional[str]] = {}
     if environment_file is not None:
@@ -370,7 +433,7 @@ def fill(rendered: Sequence[Item], environment_file: Optional[str], lenient: boo
         content, missing = fill_digests(one.content or "", secrets)
         if missing and not lenient:
             raise ConfigFilesError(
-                f"{one.path} needs the digest of {missing[0]}, which {environment_file} does not have"
+                f"{one.path} needs the digest of {missing[0]}, which {environment_file} lacks"
             )
         filled.append(Item(one.path, content, one.mode, one.owner, one.group))
     return filled

@@ -22,7 +22,7 @@ description:
   - No value is returned, logged or shown as a difference.
 options:
   path:
-    description: The file. Its folder must exist, except in check mode.
+    description: The file. Its folder is made where it does not exist, with mode 0750.
     type: path
     required: true
   secrets:
@@ -35,9 +35,6 @@ options:
         description: Name in the file.
         type: str
         required: true
-      value:
-        description: The user's own value. Empty or unset means the stored one, or a generated one.
-        type: str
       variable:
         description: The variable in which the user gives the value, for messages.
         type: str
@@ -49,6 +46,23 @@ options:
           - A sealed secret that would change, or that is neither stored nor given, is an error.
         type: str
         default: ""
+      volume:
+        description:
+          - The volume that took the secret when it was made. O(secrets[].sealed) then holds only
+            while the volume is one of O(existing_volumes).
+        type: str
+        default: ""
+  given:
+    description:
+      - The user's own values, by name. A name that is empty or missing here keeps its stored
+        value, or gets a generated one.
+    type: dict
+    default: {}
+  existing_volumes:
+    description: Volumes that are there already.
+    type: list
+    elements: str
+    default: []
   composed:
     description:
       - Values made of the secrets, as C(NAME=template). In a template C({NAME}) stands for a
@@ -74,8 +88,9 @@ EXAMPLES = r"""
     path: /opt/pynomaly/.env
     secrets:
       - name: POSTGRES_PASSWORD
-        value: "{{ postgres_password | default('') }}"
         variable: postgres_password
+    given:
+      POSTGRES_PASSWORD: "{{ postgres_password | default('') }}"
     composed:
       DATABASE_URL: postgresql://pynomaly:{quote(POSTGRES_PASSWORD)}@postgres:5432/pynomaly_prod
   no_log: true
@@ -97,12 +112,15 @@ updated:
 """
 
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import write_atomically
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
+    ensure_directory,
+    write_atomically,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._environment_file import (
     EnvironmentFileError,
     Plan,
@@ -128,6 +146,21 @@ def read(path: Path) -> Optional[str]:
         return None
 
 
+def wanted(params: Mapping[str, Any]) -> Sequence[Secret]:
+    """The secrets as the options describe them."""
+    return [
+        Secret(
+            entry["name"],
+            str(params["given"].get(entry["name"]) or "") or None,
+            entry["sealed"]
+            if not entry["volume"] or entry["volume"] in params["existing_volumes"]
+            else "",
+            entry["variable"],
+        )
+        for entry in params["secrets"]
+    ]
+
+
 def difference(path: Path, outcome: Plan) -> dict[str, str]:
     """Names alone: the values are nobody's to read."""
     lines = [f"{name}=(generated)\n" for name in outcome.generated]
@@ -151,11 +184,13 @@ def main() -> None:
                 "no_log": False,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "value": {"type": "str", "no_log": True},
                     "variable": {"type": "str", "default": ""},
                     "sealed": {"type": "str", "default": ""},
+                    "volume": {"type": "str", "default": ""},
                 },
             },
+            "given": {"type": "dict", "default": {}, "no_log": True},
+            "existing_volumes": {"type": "list", "elements": "str", "default": []},
             "composed": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -165,13 +200,14 @@ def main() -> None:
         text = read(path)
         outcome = plan(
             text,
-            [Secret(**entry) for entry in module.params["secrets"]],
+            wanted(module.params),
             module.params["composed"],
             generate,
         )
         mode_differs = text is not None and (path.stat().st_mode & 0o7777) != MODE
         changed = outcome.text != text or mode_differs
         if changed and not module.check_mode:
+            ensure_directory(path.parent, 0o750)
             write_atomically(path, outcome.text, MODE)
     except EnvironmentFileError as error:
         module.fail_json(msg=f"{path}: {error}")

@@ -50,7 +50,8 @@ options:
         type: str
         default: ""
   disk:
-    description: Paths whose filesystems need room. For a path that does not exist, its nearest parent.
+    description:
+      - Paths whose filesystems need room. For a path that does not exist, its nearest parent.
     type: list
     elements: dict
     default: []
@@ -144,18 +145,15 @@ existing_volumes:
   type: list
   elements: str
 certificate:
-  description: The certificate in O(certificate). Empty where there is none, or none that can be read.
+  description: The certificate in O(certificate). Empty where none can be read.
   returned: success
   type: dict
   contains:
     subject:
-      description: Distinguished name of the subject.
-      type: str
-    issuer:
-      description: Distinguished name of the issuer.
+      description: Distinguished name of the subject, as in RFC 2253.
       type: str
     names:
-      description: Subject alternative names, sorted.
+      description: Subject alternative names, with addresses, sorted.
       type: list
       elements: str
     expires_in_days:
@@ -164,15 +162,14 @@ certificate:
 """
 
 import contextlib
+import datetime
 import os
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine, EngineError
 from ansible_collections.pynomaly.ops.plugins.module_utils._precheck import (
@@ -180,15 +177,16 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._precheck import (
     Listener,
     Port,
     Problem,
+    describe_certificate,
     disk_problem,
     is_published,
     overlaps,
-    parse_certificate,
     parse_listeners,
     port_problem,
     project_problem,
     version_problem,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._tls import X509_OPTIONS, parse_x509
 
 TIMEOUT_SECONDS = 10.0
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -257,7 +255,7 @@ def process_of(inode: int) -> str:
     """The process that holds a socket, as far as this user may see."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
-            if os.readlink(descriptor) == f"socket:[{inode}]":
+            if str(descriptor.readlink()) == f"socket:[{inode}]":
                 pid = descriptor.parts[2]
                 name = Path("/proc", pid, "comm").read_text(encoding="utf-8").strip()
                 return f"process {name} (pid {pid})"
@@ -289,14 +287,12 @@ def certificate(path: Optional[str]) -> Mapping[str, Any]:
     """What there is to know of a certificate file."""
     if path is None:
         return {}
-    text = command_output(
-        ["openssl", "x509", "-in", path, "-noout", "-subject", "-issuer", "-enddate"]
-        + ["-ext", "subjectAltName"]
-    )
+    text = command_output(["openssl", "x509", "-in", path, *X509_OPTIONS])
     try:
-        return parse_certificate(text, time.time())
+        parsed = parse_x509(text)
     except ValueError:
         return {}
+    return describe_certificate(parsed, datetime.datetime.now(datetime.timezone.utc))
 
 
 def look(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -313,7 +309,9 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
         missing = [reference for reference, identifier in found.items() if not identifier]
         existing = sorted(set(params["volumes"]) & set(engine.volume_labels()))
     except EngineError as error:
-        problems.append(Problem("Docker", str(error), "an engine that answers", error.hint or PREPARE))
+        problems.append(
+            Problem("Docker", str(error), "an engine that answers", error.hint or PREPARE)
+        )
     else:
         problems.append(
             version_problem("Docker Engine", engine_version, params["minimum_engine_version"])

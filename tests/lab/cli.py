@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run everything that must pass, or the named parts of it.",
         epilog=testsuite.overview(),
     )
-    command.add_argument("parts", nargs="*", metavar="PART", choices=[[], *testsuite.names()])
+    command.add_argument("parts", nargs="*", type=_part, metavar="PART")
     command.set_defaults(function=lambda parsed: testsuite.main(parsed.parts))
 
     command = commands.add_parser("up", help="start servers node1 to nodeN, mending what is broken")
@@ -117,6 +117,12 @@ def _count(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 50:
         raise argparse.ArgumentTypeError(f"{text}: expected a number of nodes from 1 to 50")
     return int(text)
+
+
+def _part(text: str) -> str:
+    if text not in testsuite.names():
+        raise argparse.ArgumentTypeError(f"{text}: expected {', '.join(testsuite.names())}")
+    return text
 
 
 def _up(parsed: argparse.Namespace) -> int:

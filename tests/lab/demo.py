@@ -57,7 +57,8 @@ def _shown(name: str) -> int:
 
 
 def _show_broken(service: str) -> None:
-    containers = _on_node("ps", "--quiet", "--filter", f"label=com.docker.compose.service={service}")
+    label = f"label=com.docker.compose.service={service}"
+    containers = _on_node("ps", "--quiet", "--filter", label)
     if not containers:
         services = sorted(
             set(_on_node("ps", "--format", '{{.Label "com.docker.compose.service"}}'))

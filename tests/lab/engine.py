@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.cache import exclusive, folder
 from lab.packages import need
@@ -55,11 +55,8 @@ def inspect(kind: str, name: str) -> dict[str, Any] | None:
 def answers() -> bool:
     """Say whether an engine answers on the socket that ``docker`` uses."""
     try:
-        return run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            timeout_seconds=20,
-            check=False,
-        ).returncode == 0
+        command = ["docker", "version", "--format", "{{.Server.Version}}"]
+        return run(command, timeout_seconds=20, check=False).returncode == 0
     except LabError:
         return False
 
@@ -89,7 +86,7 @@ def ensure_running() -> None:
 def _start_by_hand() -> None:
     """Start ``dockerd`` where no service manager does, after a clean end or an unclean one."""
     if os.geteuid() != 0:
-        raise LabError("No Docker engine answers, and only root can start one. Run as root: dockerd")
+        raise LabError("No Docker engine answers; only root can start one. Run as root: dockerd")
     log_path = folder("logs") / "dockerd.log"
     if _process_named("dockerd") is None:
         _forget_stale_pid_files()

@@ -25,7 +25,7 @@ def ensure(name: str) -> Path:
     """
     python = interpreter()
     version = run([python, "-c", "import sys; print(sys.version)"], timeout_seconds=30).stdout
-    directory = folder("environments") / f"{name}-{short_hash(_requirements(name), python, version)}"
+    directory = folder("environments") / name_for(name, python, version)
     stamp = directory / "complete"
     if stamp.exists():
         return directory
@@ -42,13 +42,16 @@ def ensure(name: str) -> Path:
     return directory
 
 
+def name_for(name: str, *interpreter_identity: str) -> str:
+    """Give the directory name of an environment: another one when anything of it changes."""
+    return f"{name}-{short_hash(_requirements(name), *interpreter_identity)}"
+
+
 def install(python: Path, name: str) -> None:
     """Install ``requirements/NAME.txt`` with pip into the environment of ``python``."""
-    run(
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        + ["--requirement", str(ROOT / "requirements" / f"{name}.txt")],
-        timeout_seconds=1800,
-    )
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements = ROOT / "requirements" / f"{name}.txt"
+    run([*command, "--requirement", str(requirements)], timeout_seconds=1800)
 
 
 def interpreter() -> str:
@@ -57,11 +60,14 @@ def interpreter() -> str:
     return str(system) if system.exists() else sys.executable
 
 
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def variables(environment: Path) -> dict[str, str]:
     """Give the environment variables with which Ansible and its tools know the lab."""
     options = "-o ControlMaster=auto -o ControlPersist=120s"
     return {
-        "PATH": f"{environment / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{environment / 'bin'}:{_SYSTEM_PATH}",
         "VIRTUAL_ENV": str(environment),
         "PYTHONDONTWRITEBYTECODE": "1",
         "ANSIBLE_CONFIG": str(ROOT / "tests" / "lab" / "ansible.cfg"),

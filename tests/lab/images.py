@@ -14,8 +14,9 @@ import tarfile
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 from lab import registry
@@ -74,51 +75,47 @@ def load(directory: Path = DIRECTORY) -> dict[str, Image]:
         for suite in settings["suites"]
     }
     waiting = [
-        described
+        image
         for dockerfile in sorted(directory.glob("*/Dockerfile"))
-        for described in _variants(dockerfile.parent)
+        for image in _described(dockerfile)
     ]
     while waiting:
-        blocked = []
-        for key, path, arguments, tags, parent in waiting:
-            if parent is not None and parent not in images:
-                blocked.append((key, path, arguments, tags, parent))
-                continue
-            content = short_hash(
-                hash_of_directory(path),
-                json.dumps(arguments, sort_keys=True),
-                images[parent].hash if parent else "",
-            )
-            images[key] = Image(key, path, content, parent, tags, arguments)
-        if len(blocked) == len(waiting):
+        ready = [image for image in waiting if image.parent is None or image.parent in images]
+        if not ready:
             raise LabError(
                 "These images stand on one that does not exist: "
-                + ", ".join(f"{key} on {parent}" for key, _, _, _, parent in blocked)
+                + ", ".join(f"{image.key} on {image.parent}" for image in waiting)
             )
-        waiting = blocked
+        for image in ready:
+            content = short_hash(
+                hash_of_directory(image.directory),
+                json.dumps(image.arguments, sort_keys=True),
+                images[image.parent].hash if image.parent else "",
+            )
+            images[image.key] = replace(image, hash=content)
+        waiting = [image for image in waiting if image not in ready]
     return images
 
 
-_Described = tuple[str, Path, dict[str, str], "tuple[str, ...]", "str | None"]
-
-
-def _variants(directory: Path) -> list[_Described]:
-    """Read one directory's ``image.json``; without one the image has no name to be pushed as."""
+def _described(dockerfile: Path) -> list[Image]:
+    """Read one directory's ``image.json``, if any: its variants, not hashed yet."""
+    directory = dockerfile.parent
     path = directory / "image.json"
     try:
-        described = json.loads(path.read_text()) if path.exists() else {"tags": []}
+        settings = json.loads(path.read_text()) if path.exists() else {"tags": []}
     except ValueError as error:
         raise LabError(f"{path} is not JSON: {error}.") from error
+    origin = _FROM.search(dockerfile.read_text())
+    if origin is None:
+        raise LabError(f"{dockerfile} has no FROM line.")
     found = []
-    for variant in described.get("variants", [described]):
+    for variant in settings.get("variants", [settings]):
         arguments = {name: str(value) for name, value in variant.get("args", {}).items()}
-        origin = _FROM.search((directory / "Dockerfile").read_text())
-        if origin is None:
-            raise LabError(f"{directory / 'Dockerfile'} has no FROM line.")
-        prefix, _, parent = origin.group(1).partition(f"{PREFIX}/")
+        # FROM may name an argument, given in image.json; a default in the Dockerfile is not read.
+        stands_on = Template(origin.group(1)).safe_substitute(arguments)
+        parent = stands_on[len(PREFIX) + 1 :] if stands_on.startswith(f"{PREFIX}/") else None
         key = f"{directory.name}:{variant.get('name', 'lab')}"
-        tags = tuple(variant["tags"])
-        found.append((key, directory, arguments, tags, parent if not prefix and parent else None))
+        found.append(Image(key, directory, "", parent, tuple(variant["tags"]), arguments))
     return found
 
 

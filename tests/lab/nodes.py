@@ -153,9 +153,7 @@ def _ensure_node(
                 docker("start", node.container, timeout_seconds=120)
 
 
-def _run_arguments(
-    node: Node, subnet: ipaddress.IPv4Network, *, official: bool
-) -> list[str]:
+def _run_arguments(node: Node, subnet: ipaddress.IPv4Network, *, official: bool) -> list[str]:
     """Give the options that make a container a server: an engine and systemd need them."""
     arguments = [
         f"--name={node.container}",

@@ -2,6 +2,303 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""stub"""
-def overview(): return ""
-def names(): return []
+"""Everything that must pass, in parts: one table of what each part is, and what it runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import ansible_test, environment, images, nodes
+from lab.cache import CACHE, ROOT, collection_root, collections_path, folder
+from lab.engine import LABEL, ensure_running
+from lab.packages import need
+from lab.shell import LabError, quoted, run, run_shown, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_COMMAND_TIMEOUT_SECONDS = 1800.0
+_COVERAGE_PERCENT = 90
+_PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+_NODE_IN_SCENARIO = re.compile(r"\bnode(\d+)\b")
+
+
+@dataclass
+class Part:
+    """One part while it runs: its commands are shown, and the failed ones remembered."""
+
+    home: Path
+    """The Python environment with all test tools."""
+    failures: list[str] = field(default_factory=list)
+
+    def command(
+        self,
+        *argv: str,
+        directory: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        expect_silence: str = "",
+    ) -> None:
+        """Run a command, shown; a non-zero exit code fails the part, and the part goes on.
+
+        With ``expect_silence``, a regular expression, a line that matches it fails too.
+        """
+        say(f"\n$ {quoted(argv)}")
+        environment_variables = {**environment.variables(self.home), **(variables or {})}
+        where = directory or collection_root()
+        try:
+            if expect_silence:
+                completed = run(
+                    argv,
+                    timeout_seconds=_COMMAND_TIMEOUT_SECONDS,
+                    check=False,
+                    environment=environment_variables,
+                    directory=where,
+                )
+                output = completed.stdout + completed.stderr
+                say(output.rstrip())
+                code = completed.returncode
+                if re.search(expect_silence, output, re.MULTILINE):
+                    self.failures.append(f"{quoted(argv)}: it says {expect_silence}, see above")
+            else:
+                code = run_shown(
+                    argv,
+                    timeout_seconds=_COMMAND_TIMEOUT_SECONDS,
+                    environment=environment_variables,
+                    directory=where,
+                )
+        except LabError as error:
+            self.failures.append(str(error))
+            return
+        if code != 0:
+            self.failures.append(f"{quoted(argv)}: exit code {code}")
+
+    def require(self, path: Path, what: str) -> bool:
+        """Fail the part when what it is to test does not exist."""
+        if path.exists():
+            return True
+        self.failures.append(f"there is no {what}: {path.relative_to(ROOT)} does not exist")
+        return False
+
+
+def _lint(part: Part) -> None:
+    part.command("ansible-lint", "--profile", "production", "--strict", "--offline")
+    part.command("yamllint", "--strict", ".")
+    part.command("ruff", "check", "--no-cache", ".")
+    part.command("ruff", "format", "--check", "--no-cache", ".")
+    cache = f"--cache-dir={folder('mypy')}"
+    search_path = f"{collections_path()}:{ROOT / 'tests'}"
+    part.command(
+        *("mypy", cache, "--package", "ansible_collections.pynomaly.ops.plugins"),
+        variables={"MYPYPATH": search_path},
+        directory=ROOT,
+    )
+    part.command(
+        *("mypy", cache, "--package", "lab"), variables={"MYPYPATH": search_path}, directory=ROOT
+    )
+
+
+def _docs(part: Part) -> None:
+    part.command("antsibull-docs", "lint-collection-docs", "--plugin-docs", ".")
+    part.command("antsibull-changelog", "lint")
+
+
+def _sanity(part: Part) -> None:
+    with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
+        collection = _copied_collection(Path(temporary))
+        version = ansible_test.prepare(part.home)
+        part.command(
+            *("ansible-test", "sanity", "--local", "--color", "no", "--python", version),
+            directory=collection,
+            variables={"ANSIBLE_COLLECTIONS_PATH": temporary, "ANSIBLE_CONFIG": os.devnull},
+        )
+
+
+def _unit(part: Part) -> None:
+    if not part.require(ROOT / "tests" / "unit", "unit test"):
+        return
+    with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
+        part.command(
+            *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/unit"),
+            f"--cov={ROOT / 'plugins' / 'module_utils'}",
+            f"--cov-config={ROOT / 'tests' / 'lab' / 'coverage.ini'}",
+            "--cov-branch",
+            "--cov-report=term-missing:skip-covered",
+            f"--cov-fail-under={_COVERAGE_PERCENT}",
+            directory=ROOT,
+            variables={
+                "PYTHONPATH": str(collections_path()),
+                "COVERAGE_FILE": str(Path(temporary) / "coverage"),
+            },
+        )
+    ours = run(
+        [str(part.home / "bin" / "python"), "-c", "import sys; print(sys.version_info[1])"],
+        timeout_seconds=30,
+    ).stdout.strip()
+    other_suite = "bookworm" if ours == "13" else "trixie"
+    _unit_in_container(part, f"controller:{other_suite}")
+
+
+def _unit_in_container(part: Part, key: str) -> None:
+    """Run the unit tests again under another Debian's Python, in a container.
+
+    The container sees the checkout and the cache under their own paths, and makes an
+    environment there, as the lab does on this machine.
+    """
+    ensure_running()
+    known = images.load()
+    images.ensure_in_engine(known[key], known)
+    wanted = environment.name_for("unit", key, known[key].hash)
+    home = folder("environments") / wanted
+    container = [
+        *("docker", "run", "--rm", "--init", "--network", "host", "--label", f"{LABEL}=true"),
+        *("--user", f"{os.getuid()}:{os.getgid()}"),
+        *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{CACHE}:{CACHE}"),
+        *("--env", f"PYTHONPATH={collections_path()}", "--env", "PYTHONDONTWRITEBYTECODE=1"),
+        *(word for name in _PIP_VARIABLES if name in os.environ for word in ("--env", name)),
+        *("--workdir", str(ROOT), known[key].name),
+    ]
+    if not (home / "complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        requirements = ROOT / "requirements" / "unit.txt"
+        part.command(*container, "python3", "-m", "venv", str(home))
+        part.command(
+            *(*container, str(home / "bin" / "pip"), "install", "--quiet"),
+            *("--disable-pip-version-check", "--requirement", str(requirements)),
+        )
+        if part.failures:
+            return
+        (home / "complete").touch()
+    part.command(
+        *(*container, str(home / "bin" / "python"), "-m", "pytest"),
+        *("-p", "no:cacheprovider", "tests/unit"),
+    )
+
+
+def _integration(part: Part) -> None:
+    if not part.require(ROOT / "tests" / "integration", "integration test"):
+        return
+    nodes.up(1)
+    known = images.load()
+    images.ensure_in_engine(known[images.BASE], known)
+    part.command(
+        *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/integration"),
+        directory=ROOT,
+        variables={"PYTHONPATH": str(collections_path())},
+    )
+
+
+def _importer(part: Part) -> None:
+    with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
+        directory = Path(temporary)
+        collection = _copied_collection(directory)
+        part.command(
+            *("ansible-galaxy", "collection", "build", "--output-path", temporary),
+            directory=collection,
+        )
+        built = sorted(directory.glob("pynomaly-ops-*.tar.gz"))
+        if not built:
+            part.failures.append("no archive was built: pynomaly-ops-*.tar.gz does not exist")
+            return
+        part.command(
+            *("python", "-m", "galaxy_importer.main", str(built[0])),
+            directory=directory,
+            expect_silence=r"^(WARNING|ERROR|CRITICAL)\b.*",
+        )
+        installed = directory / "installed"
+        clean = {"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_INVENTORY": "localhost,"}
+        part.command(
+            *("ansible-galaxy", "collection", "install", "--no-deps", "--offline"),
+            *("--collections-path", str(installed), str(built[0])),
+            directory=directory,
+            variables=clean,
+        )
+        playbooks = installed / "ansible_collections" / "pynomaly" / "ops" / "playbooks"
+        for playbook in sorted(playbooks.glob("*.yml")):
+            part.command(
+                *("ansible-playbook", "--syntax-check", f"pynomaly.ops.{playbook.stem}"),
+                directory=directory,
+                variables=clean,
+            )
+
+
+def _molecule(part: Part) -> None:
+    scenarios = sorted((ROOT / "molecule").glob("*/molecule.yml"))
+    if not scenarios:
+        part.failures.append("there is no scenario: molecule/*/molecule.yml does not exist")
+        return
+    for scenario in scenarios:
+        numbers = [int(number) for number in _NODE_IN_SCENARIO.findall(scenario.read_text())]
+        nodes.up(max(numbers, default=1))
+        part.command("molecule", "test", "--scenario-name", scenario.parent.name)
+
+
+_PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
+    "lint": ("ansible-lint (production), yamllint, ruff, mypy", _lint),
+    "docs": ("antsibull-docs and antsibull-changelog lint", _docs),
+    "sanity": ("ansible-test sanity", _sanity),
+    "unit": ("pytest on pure logic, branch coverage; again under another Python", _unit),
+    "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
+    "integration": ("the lab's images and the modules against real engines", _integration),
+    "molecule": ("each scenario on the lab's servers", _molecule),
+}
+
+
+def names() -> list[str]:
+    """List the parts in the order in which they run."""
+    return list(_PARTS)
+
+
+def overview() -> str:
+    """Give the table of parts for the help text."""
+    return "parts:\n" + "\n".join(f"  {name:12} {what}" for name, (what, _) in _PARTS.items())
+
+
+def main(chosen: Sequence[str]) -> int:
+    """Run the chosen parts, or all; print what failed, and return 1 if anything did."""
+    selected = [name for name in _PARTS if name in chosen or not chosen]
+    need({"git": "git"})
+    home = environment.ensure("test")
+    rows = []
+    for name in selected:
+        say(f"\n{'=' * 78}\n{name}: {_PARTS[name][0]}\n{'=' * 78}")
+        part = Part(home)
+        started_at = time.monotonic()
+        try:
+            _PARTS[name][1](part)
+        except LabError as error:
+            part.failures.append(str(error))
+        rows.append((name, time.monotonic() - started_at, part.failures))
+    say(f"\n{'part':14}{'result':10}{'seconds':>8}")
+    for name, seconds, failures in rows:
+        say(f"{name:14}{'failed' if failures else 'passed':10}{seconds:8.1f}")
+    for name, _, failures in rows:
+        for failure in failures:
+            print(f"\n{name}: {failure}", file=sys.stderr)
+    failed = [name for name, _, failures in rows if failures]
+    if failed:
+        say(f"\nFailed: {', '.join(failed)}. To run them alone: ./lab test {' '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _copied_collection(directory: Path) -> Path:
+    """Copy what git tracks, or would, to a real ``…/ansible_collections/pynomaly/ops``."""
+    destination = directory / "ansible_collections" / "pynomaly" / "ops"
+    listed = run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        timeout_seconds=60,
+        directory=ROOT,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        source = ROOT / name
+        if source.is_file():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, destination / name)
+    return destination

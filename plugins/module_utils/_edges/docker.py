@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import getpass
+import io
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._containers import (
     container_from_inspect,
     container_from_summary,
     share_addresses,
+    start_allowance_seconds,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
 from ansible_collections.pynomaly.ops.plugins.module_utils._log_lines import (
@@ -71,7 +73,7 @@ class EngineError(CollectorError):
         self.status_code = status_code
 
 
-class EngineUnavailable(EngineError):
+class EngineUnavailable(EngineError):  # noqa: N818  # the name says what there is none of
     """No engine can be talked to at all.
 
     ``reason`` is C{sdk_missing}, C{not_installed}, C{not_running}, C{permission_denied},
@@ -121,6 +123,7 @@ class Engine:
         self.base_url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
         self._threads = threading.local()
         self._terminals: dict[str, bool] = {}
+        self._start_allowances: dict[str, float] = {}
         check_socket(self.base_url, timeout_seconds)
         self._client_class, self._sdk_errors, self._arguments = _load_sdk(self.base_url)
         self._api_version = "auto"
@@ -171,7 +174,9 @@ class Engine:
                 if error.status_code == 404:
                     return None
                 return container_from_summary(summary, str(error))
-            self._terminals[data["Id"]] = bool((data.get("Config") or {}).get("Tty"))
+            config = data.get("Config") or {}
+            self._terminals[data["Id"]] = bool(config.get("Tty"))
+            self._start_allowances[data["Id"]] = start_allowance_seconds(config.get("Healthcheck"))
             return container_from_inspect(data)
 
         answers = side_by_side(one, list(summaries), self.timeout_seconds * 2)
@@ -190,6 +195,10 @@ class Engine:
             for container in self.inspect(self.summaries(project))
             if container.labels.get("com.docker.compose.oneoff", "False").lower() != "true"
         ]
+
+    def start_allowance_seconds(self, container_id: str) -> float:
+        """How long a container that was inspected may be "starting" before that is odd."""
+        return self._start_allowances.get(container_id, 0.0)
 
     def image_id(self, reference: str) -> str:
         """The id of what the engine has under a reference; empty where it has nothing."""
@@ -259,6 +268,7 @@ class Engine:
         container_id: str,
         argv: Sequence[str],
         timeout_seconds: float,
+        *,
         environment: Optional[Mapping[str, str]] = None,
         user: str = "",
         max_bytes: int = 65536,
@@ -306,6 +316,7 @@ class Engine:
         container_id: str,
         since_seconds: float,
         max_bytes: int,
+        *,
         timeout_seconds: Optional[float] = None,
         tail_lines: int = 400_000,
     ) -> LogLines:
@@ -476,7 +487,7 @@ class _Stream(Iterator[bytes]):
         try:
             self._socket.settimeout(self._remaining())
             return self._socket.recv(_READ_SIZE)
-        except (socket.timeout, TimeoutError):  # noqa: UP041  # two classes before Python 3.10
+        except (socket.timeout, TimeoutError):  # two classes before Python 3.10
             self.close()
             raise TimeoutError from None
 
@@ -549,7 +560,7 @@ def check_socket(base_url: str, timeout_seconds: float) -> None:
             "run the play with become: true",
             "permission_denied",
         ) from error
-    except (socket.timeout, TimeoutError) as error:  # noqa: UP041  # two classes before Python 3.10
+    except (socket.timeout, TimeoutError) as error:  # two classes before Python 3.10
         raise EngineUnavailable(
             f"nobody accepted a connection to {base_url} within {timeout_seconds:g} s",
             ENGINE_HINT,
@@ -652,8 +663,6 @@ def _read_at_most(stream: Iterable[bytes], limit: int, deadline: float) -> bytes
 
 def _first_member(raw: bytes) -> tuple[Optional[tarfile.TarInfo], Optional[bytes]]:
     """The archive's first entry, and its content where all of it is there."""
-    import io  # noqa: PLC0415
-
     try:
         with tarfile.open(fileobj=io.BytesIO(raw), mode="r|") as archive:
             member = archive.next()
@@ -679,7 +688,7 @@ def _is_timeout(error: BaseException) -> bool:
         if id(current) in seen or not isinstance(current, BaseException):
             continue
         seen.add(id(current))
-        if isinstance(current, (TimeoutError, socket.timeout)):  # noqa: UP041
+        if isinstance(current, (TimeoutError, socket.timeout)):
             return True
         if type(current).__name__ in ("ReadTimeout", "ConnectTimeout", "ReadTimeoutError"):
             return True

@@ -96,8 +96,8 @@ def _store_error(error: OSError, what: str, directory: Path) -> StoreError:
         ),
         errno.ENOSPC: ("free space", f"free some space: df -h {directory}; df -i {directory}"),
         errno.EDQUOT: ("free space", f"free some space: df -h {directory}; quota"),
-        errno.EACCES: ("root's rights", "run the play with become: true"),
-        errno.EPERM: ("root's rights", "run the play with become: true"),
+        errno.EACCES: ("root's rights", "run it as root: ansible-playbook … --become"),
+        errno.EPERM: ("root's rights", "run it as root: ansible-playbook … --become"),
     }.get(error.errno or 0, ("a directory of root's own", f"look at it: ls -la {directory}"))
     return StoreError(
         f"what: {what} in {directory}; seen: {reason}; expected: {expected}; next: {command}"

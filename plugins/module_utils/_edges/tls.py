@@ -11,7 +11,7 @@ import datetime
 import ssl
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._api import TLS_PORTS
@@ -66,77 +66,146 @@ MAX_CHAIN = 8
 MAX_FILES = 8
 
 
-@dataclass(frozen=True)
-class _Targets:
-    served: Target
-    name: Target
-    file: Target
-    reloaded: Target
-
-    @property
-    def all(self) -> tuple[Target, ...]:
-        return (self.served, self.name, self.file, self.reloaded)
+Chains = Sequence[tuple[str, Sequence[Certificate]]]
 
 
 def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Collector]:
     """tls.served, tls.name, tls.file and tls.reloaded of the front door."""
-    service = stack.service_of("nginx")
-    targets = _Targets(
-        *(Target(f"tls.{name}", service) for name in ("served", "name", "file", "reloaded"))
-    )
-    return [
-        Collector("tls", targets.all, lambda emit: _measure(stack, settings, engine, targets, emit))
-    ]
+    check = _TlsCheck(stack, settings, engine)
+    return [Collector("tls", check.targets, check.run)]
 
 
-def _measure(
-    stack: Stack, settings: CheckSettings, engine: Engine, targets: _Targets, emit: Emit
-) -> None:
-    deadline = Deadline(settings.call_timeout_seconds)
-    running = stack.running("nginx")
-    if not running:
-        _measure_without_nginx(stack, settings, deadline, targets, emit)
-        return
-    nginx = running[0]
-    servers, unread = _configuration(engine, nginx, settings, deadline)
-    doors = tls_doors(nginx, servers, settings)
-    name = settings.tls_server_name or concrete_name(servers)
-    if not doors:
-        reason = "nginx listens for TLS on no port that can be reached"
-        skip((targets.served, targets.name), emit, reason)
+class _TlsCheck:
+    """One look at the front door's certificates. The files come first: a port that hangs takes
+    all the time there is."""
+
+    def __init__(self, stack: Stack, settings: CheckSettings, engine: Engine) -> None:
+        service = stack.service_of("nginx")
+        self._stack = stack
+        self._settings = settings
+        self._engine = engine
+        self._served = Target("tls.served", service)
+        self._name = Target("tls.name", service)
+        self._file = Target("tls.file", service)
+        self._reloaded = Target("tls.reloaded", service)
+        self.targets = (self._served, self._name, self._file, self._reloaded)
+
+    def run(self, emit: Emit) -> None:
+        deadline = Deadline(self._settings.call_timeout_seconds)
+        running = self._stack.running("nginx")
+        if not running:
+            self._measure_without_nginx(deadline, emit)
+            return
+        nginx = running[0]
+        servers, unread = _configuration(self._engine, nginx, self._settings, deadline)
+        files = self._measure_files(nginx, servers, unread, deadline, emit)
+        doors = tls_doors(nginx, servers, self._settings)
+        served: Chains = ()
+        if doors:
+            name = self._settings.tls_server_name or concrete_name(servers)
+            served = self._measure_served(doors, name, deadline, emit)
+        else:
+            reason = "nginx listens for TLS on no port that can be reached"
+            skip((self._served, self._name), emit, reason)
+        if files and served:
+            emit(
+                reload_check(
+                    self._reloaded,
+                    [(place, chain[0]) for place, chain in served],
+                    [(path, chain[0]) for path, chain in files],
+                )
+            )
+        else:
+            missing = "served" if files else "in a file"
+            skip((self._reloaded,), emit, f"not measured: no certificate was seen {missing}")
+
+    def _measure_without_nginx(self, deadline: Deadline, emit: Emit) -> None:
+        """A port or URL that the user names is looked at whatever serves it."""
+        settings = self._settings
+        reason = (
+            f"not measured: no container of {self._served.service} runs"
+            if self._stack.component("nginx")
+            else "the project has no nginx"
+        )
+        door: Optional[Endpoint] = None
+        name = settings.tls_server_name
+        if settings.tls_port is not None:
+            door = Endpoint("https", "127.0.0.1", settings.tls_port)
+        elif settings.api_url:
+            try:
+                door = parse_url(settings.api_url)
+            except ValueError as error:
+                raise CollectorError(f"api_url: {error}") from error
+            name = name or door.host
+        if door is None or door.scheme != "https":
+            skip(self.targets, emit, reason)
+            return
+        self._measure_served([door], name, deadline, emit)
+        skip((self._file, self._reloaded), emit, reason)
+
+    def _measure_files(
+        self,
+        nginx: Container,
+        servers: Sequence[TlsServer],
+        unread: str,
+        deadline: Deadline,
+        emit: Emit,
+    ) -> Chains:
+        """Emit tls.file; the chains in the files, none where one cannot be read."""
+        paths = list(dict.fromkeys(path for server in servers for path in server.certificates))
+        if not paths:
+            why = f"not measured: {unread}" if unread else "nginx's configuration names none"
+            skip((self._file,), emit, why)
+            return ()
         chains = []
-    else:
-        chains = _measure_served(doors, name, deadline, targets, emit)
-    _measure_files(engine, nginx, servers, unread, chains, deadline, targets, emit)
+        for path in paths[:MAX_FILES]:
+            try:
+                blocks = split_pem(self._engine.read_file(nginx.id, path, max_bytes=262144))
+                chain = [read_certificate(one, deadline) for one in blocks[:MAX_CHAIN]]
+            except CollectorError as error:
+                emit(
+                    Measurement(
+                        self._file,
+                        status=error.status,
+                        message=f"{path}: {error}",
+                        hint=error.hint or None,
+                    )
+                )
+                return ()
+            if not chain:
+                message = f"{path}: no certificate in it, expected PEM"
+                emit(Measurement(self._file, status=CRITICAL, message=message))
+                return ()
+            chains.append((path, chain))
+        emit(expiry(self._file, chains, _now()))
+        return chains
 
-
-def _measure_without_nginx(
-    stack: Stack,
-    settings: CheckSettings,
-    deadline: Deadline,
-    targets: _Targets,
-    emit: Emit,
-) -> None:
-    """A port or URL that the user names is looked at whatever serves it."""
-    reason = (
-        f"not measured: no container of {targets.served.service} runs"
-        if stack.component("nginx")
-        else "the project has no nginx"
-    )
-    door: Optional[Endpoint] = None
-    if settings.tls_port is not None:
-        door = Endpoint("https", "127.0.0.1", settings.tls_port)
-    elif settings.api_url:
-        try:
-            door = parse_url(settings.api_url)
-        except ValueError as error:
-            raise CollectorError(f"api_url: {error}") from error
-    if door is None or door.scheme != "https":
-        skip(targets.all, emit, reason)
-        return
-    name = settings.tls_server_name or (door.host if settings.tls_port is None else None)
-    _measure_served([door], name, deadline, targets, emit)
-    skip((targets.file, targets.reloaded), emit, reason)
+    def _measure_served(
+        self, doors: Sequence[Endpoint], name: Optional[str], deadline: Deadline, emit: Emit
+    ) -> Chains:
+        """Emit tls.served and tls.name; the chains seen, none where a door fails."""
+        chains = []
+        for door in doors:
+            place = f"port {door.port}"
+            try:
+                encoded = served_chain(replace(door, server_name=name), deadline)
+            except HttpError as error:
+                emit(Measurement(self._served, status=CRITICAL, message=f"{place}: {error}"))
+                skip((self._name,), emit, f"not measured: {self._served.id} is {CRITICAL}")
+                return ()
+            pem = [ssl.DER_cert_to_PEM_cert(one).encode() for one in encoded[:MAX_CHAIN]]
+            chains.append((place, [read_certificate(one, deadline) for one in pem]))
+        emit(expiry(self._served, chains, _now()))
+        if name is None:
+            skip(
+                (self._name,),
+                emit,
+                "no name to compare with: nginx's configuration has none, and "
+                "pynomaly_tls_server_name is not set",
+            )
+        else:
+            emit(name_check(self._name, [(place, chain[0]) for place, chain in chains], name))
+        return chains
 
 
 def tls_doors(
@@ -172,85 +241,6 @@ def _configuration(
     if exit_code != 0:
         return [], "nginx -T fails, see nginx.config"
     return tls_servers(output), ""
-
-
-def _measure_served(
-    doors: Sequence[Endpoint],
-    name: Optional[str],
-    deadline: Deadline,
-    targets: _Targets,
-    emit: Emit,
-) -> list[tuple[str, list[Certificate]]]:
-    """Emit tls.served and tls.name; the chains seen, each with where."""
-    chains: list[tuple[str, list[Certificate]]] = []
-    for door in doors:
-        named = replace(door, server_name=name)
-        try:
-            encoded = served_chain(named, deadline)
-        except HttpError as error:
-            emit(Measurement(targets.served, status=CRITICAL, message=f"port {door.port}: {error}"))
-            skip((targets.name,), emit, f"not measured: {targets.served.id} is {CRITICAL}")
-            return []
-        pem = [ssl.DER_cert_to_PEM_cert(one).encode() for one in encoded[:MAX_CHAIN]]
-        chains.append((f"port {door.port}", [read_certificate(one, deadline) for one in pem]))
-    emit(expiry(targets.served, chains, _now()))
-    leaves = [(place, chain[0]) for place, chain in chains]
-    if name is None:
-        skip(
-            (targets.name,),
-            emit,
-            "no name to compare with: nginx's configuration has none, and "
-            "pynomaly_tls_server_name is not set",
-        )
-    else:
-        emit(name_check(targets.name, leaves, name))
-    return chains
-
-
-def _measure_files(
-    engine: Engine,
-    nginx: Container,
-    servers: Sequence[TlsServer],
-    unread: str,
-    served: Sequence[tuple[str, Sequence[Certificate]]],
-    deadline: Deadline,
-    targets: _Targets,
-    emit: Emit,
-) -> None:
-    both = (targets.file, targets.reloaded)
-    paths = list(dict.fromkeys(path for server in servers for path in server.certificates))
-    if not paths:
-        skip(both, emit, f"not measured: {unread or 'the configuration names no certificate'}")
-        return
-    chains: list[tuple[str, list[Certificate]]] = []
-    for path in paths[:MAX_FILES]:
-        try:
-            content = engine.read_file(nginx.id, path, max_bytes=262144)
-        except EngineError as error:
-            raise CollectorError(f"{path} in {nginx.name}: {error}", error.hint) from error
-        blocks = split_pem(content)
-        if not blocks:
-            emit(
-                Measurement(
-                    targets.file,
-                    status=CRITICAL,
-                    message=f"{path}: no certificate in it, expected PEM",
-                )
-            )
-            skip((targets.reloaded,), emit, f"not measured: {targets.file.id} is {CRITICAL}")
-            return
-        chains.append((path, [read_certificate(one, deadline) for one in blocks[:MAX_CHAIN]]))
-    emit(expiry(targets.file, chains, _now()))
-    if not served:
-        skip((targets.reloaded,), emit, "not measured: no certificate was seen being served")
-        return
-    emit(
-        reload_check(
-            targets.reloaded,
-            [(place, chain[0]) for place, chain in served],
-            [(path, chain[0]) for path, chain in chains],
-        )
-    )
 
 
 def read_certificate(pem: bytes, deadline: Deadline) -> Certificate:

@@ -89,9 +89,7 @@ def oom_killed(container_id: str) -> bool:
     done = subprocess.run(
         ["dmesg"], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True
     )
-    return any(
-        "oom-kill:" in line and container_id in line for line in done.stdout.splitlines()
-    )
+    return any("oom-kill:" in line and container_id in line for line in done.stdout.splitlines())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +91,7 @@ def start_postgres(
 ) -> Container:
     """A PostgreSQL that has opened its port."""
     container = sandbox.run("postgres", *command, options=options, **environment)
-    wait_until(
-        f"PostgreSQL's port opens; log: {container.logs()}",
-        lambda: tcp_opens(container.address, 5432),
-    )
+    container.opens(5432)
     return container
 
 
@@ -208,11 +204,11 @@ def test_postgres_runs_init_scripts_once_before_the_port_opens(
     )
     wait_until("the slow script runs", lambda: "initdb.d/1.sql" in container.logs())
     assert not tcp_opens(container.address, 5432)
-    wait_until("the port opens", lambda: tcp_opens(container.address, 5432))
+    container.opens(5432)
     assert psql(sandbox, PASSWORD, "SELECT array_agg(n) FROM t").out.strip() == "{2,3}"
 
     docker("restart", container.name)
-    wait_until("the port opens again", lambda: tcp_opens(container.address, 5432))
+    container.opens(5432)
     assert psql(sandbox, PASSWORD, "SELECT array_agg(n) FROM t").out.strip() == "{2,3}"
 
 
@@ -270,9 +266,7 @@ def redis_cli(sandbox: Sandbox, *arguments: str, user: str = "", password: str =
 def start_redis(sandbox: Sandbox, *command: str, options: tuple[str, ...] = ()) -> Container:
     """A Redis that has opened its port."""
     container = sandbox.run("redis", *command, options=options)
-    wait_until(
-        f"Redis' port opens; log: {container.logs()}", lambda: tcp_opens(container.address, 6379)
-    )
+    container.opens(6379)
     return container
 
 
@@ -301,7 +295,7 @@ def test_redis_takes_a_configuration_with_an_acl_file(sandbox: Sandbox, open_pat
     (open_path / "redis.conf").write_text(
         "aclfile /etc/redis/users.acl\nmaxmemory 32mb\nmaxmemory-policy allkeys-lru\n"
     )
-        start_redis(sandbox, "/etc/redis/redis.conf", options=(f"--volume={open_path}:/etc/redis:ro",))
+    start_redis(sandbox, "/etc/redis/redis.conf", options=(f"--volume={open_path}:/etc/redis:ro",))
     assert "NOAUTH" in redis_cli(sandbox, "ping").text
     user = {"user": "app", "password": "letmein"}
     assert redis_cli(sandbox, "set", "pynomaly:k", "v", **user).out.strip() == "OK"
@@ -368,9 +362,7 @@ def nginx_directory(sandbox: Sandbox, open_path: Path) -> Path:
 def start_nginx(sandbox: Sandbox, *options: str) -> Container:
     """An nginx that has opened its port."""
     container = sandbox.run("nginx", options=options)
-    wait_until(
-        f"nginx' port opens; log: {container.logs()}", lambda: tcp_opens(container.address, 80)
-    )
+    container.opens(80)
     return container
 
 
@@ -427,7 +419,7 @@ def test_nginx_tells_a_broken_configuration_and_keeps_serving(
 @pytest.fixture(scope="module")
 def monitoring(
     shared_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Container]]:
+) -> dict[str, Container]:
     """Everything that is measured, and what measures it."""
     folder = tmp_path_factory.mktemp("monitoring")
     folder.chmod(0o755)
@@ -480,20 +472,19 @@ def monitoring(
         "nginx-exporter": run("nginx-exporter", "--nginx.scrape-uri=http://nginx:81/status"),
         "blackbox-exporter": run("blackbox-exporter"),
         "alertmanager": run("alertmanager"),
-        "prometheus": run("prometheus", options=(f"--volume={folder}:/etc/prometheus:ro",)),
     }  # fmt: skip
     ports = {"postgres": 5432, "redis": 6379, "nginx": 80} | {
-        target.partition(":")[0]: int(target.partition(":")[2])
-        for target in [*jobs.values(), "prometheus:9090"]
-        if not target.startswith("localhost")
+        name: int(port)
+        for name, _, port in (target.partition(":") for target in jobs.values())
+        if name != "localhost"
     }
     for name, port in ports.items():
-        container = containers[name]
-        wait_until(
-            f"{name} opens port {port}",
-            lambda container=container, port=port: tcp_opens(container.address, port),
-        )
-    yield containers
+        containers[name].opens(port)
+    # Last: an alert that finds no Alertmanager is sent again only a minute later.
+    configuration = f"--volume={folder}:/etc/prometheus:ro"
+    containers["prometheus"] = run("prometheus", options=(configuration,))
+    containers["prometheus"].opens(9090)
+    return containers
 
 
 @pytest.mark.parametrize(
@@ -595,7 +586,7 @@ def test_postgres_exporter_says_when_the_password_is_wrong(
         "postgres-exporter", alias="wrong-exporter", DATA_SOURCE_USER="app",
         DATA_SOURCE_URI="postgres:5432/app?sslmode=disable", DATA_SOURCE_PASS="wrong",
     )  # fmt: skip
-    wait_until("it listens", lambda: tcp_opens(exporter.address, 9187))
+    exporter.opens(9187)
     assert "\npg_up 0" in http_request(f"http://{exporter.address}:9187/metrics").body
     assert monitoring["postgres"].running
 
@@ -618,9 +609,7 @@ def start_api(
         "ENVIRONMENT": "production",
     } | extra
     container = sandbox.run(f"pynomaly:{variant}", options=options, **environment)
-    wait_until(
-        f"the API listens; log: {container.logs()}", lambda: tcp_opens(container.address, 8000)
-    )
+    container.opens(8000)
     return container, f"http://{container.address}:8000"
 
 
@@ -793,11 +782,11 @@ def test_api_reads_secrets_from_files_and_logs_in_one_format(
 ) -> None:
     for name, value in {"db": API_DATABASE, "key": "from-a-file"}.items():
         (open_path / name).write_text(value + "\n")
-        api = sandbox.run(
+    api = sandbox.run(
         "pynomaly:production", options=(f"--volume={open_path}:/run/secrets:ro",),
         DATABASE_URL_FILE="/run/secrets/db", SECRET_KEY_FILE="/run/secrets/key",
     )  # fmt: skip
-    wait_until("the API listens", lambda: tcp_opens(api.address, 8000))
+    api.opens(8000)
     url = f"http://{api.address}:8000"
     wait_until("healthy", lambda: health_is(url, "healthy"))
     assert http_request(f"{url}/health").json["checks"]["redis"] == {"status": "not configured"}

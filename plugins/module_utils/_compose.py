@@ -1,0 +1,426 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a Compose project declares, which service is which component, and what ``up`` would do."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
+
+from ansible_collections.pynomaly.ops.plugins.module_utils._containers import (
+    CONFIG_HASH_LABEL,
+    IMAGE_LABEL,
+    excerpt,
+    image_difference,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
+    DEFAULT_SERVICE_NAMES,
+    ComposeService,
+    Container,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._log_lines import mask_secrets
+
+WORKING_DIR_LABEL = "com.docker.compose.project.working_dir"
+CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
+ENVIRONMENT_FILE_LABEL = "com.docker.compose.project.environment_file"
+ONE_SHOT_LABEL = "pynomaly.ops.one_shot"
+
+NONE = "none"
+CREATE = "create"
+RECREATE = "recreate"
+START = "start"
+SCALE = "scale"
+REMOVE_ORPHAN = "remove_orphan"
+
+
+class ComposeFileError(ValueError):
+    """What Compose printed is not what this module understands."""
+
+
+@dataclass(frozen=True)
+class ComposeFiles:
+    """Where a project comes from; paths as the containers' labels give them."""
+
+    working_dir: str = ""
+    config_files: Sequence[str] = ()
+    environment_files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ComposeConfig:
+    """The parts of ``docker compose config`` that are used; nothing in it is secret.
+
+    ``networks`` and ``volumes`` have the real names of those the project makes itself, by key;
+    ``unset_variables`` the names that were interpolated as nothing.
+    """
+
+    services: Mapping[str, ComposeService] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    unset_variables: Sequence[str] = ()
+
+
+# Finding the files
+
+
+def files_of(containers: Iterable[Mapping[str, str]]) -> ComposeFiles:
+    """The project's files, from the labels of its containers, the newest first.
+
+    Labels are comma-separated lists; a relative path is relative to the working directory.
+    """
+    for labels in containers:
+        if CONFIG_FILES_LABEL not in labels and WORKING_DIR_LABEL not in labels:
+            continue
+        working_dir = labels.get(WORKING_DIR_LABEL, "")
+        return ComposeFiles(
+            working_dir,
+            _paths(labels.get(CONFIG_FILES_LABEL, ""), working_dir),
+            _paths(labels.get(ENVIRONMENT_FILE_LABEL, ""), working_dir),
+        )
+    return ComposeFiles()
+
+
+def compose_arguments(project: str, files: ComposeFiles) -> list[str]:
+    """Arguments that make Compose read the project as it was read when it was started, with every
+    profile switched on: which of them is in use is told by the containers."""
+    arguments = ["--project-name", project, "--profile", "*"]
+    if files.working_dir:
+        arguments += ["--project-directory", files.working_dir]
+    for path in files.config_files:
+        arguments += ["--file", path]
+    for path in files.environment_files:
+        arguments += ["--env-file", path]
+    return arguments
+
+
+def _paths(text: str, working_dir: str) -> list[str]:
+    return [
+        path if path.startswith("/") or path == "-" else posixpath.join(working_dir, path)
+        for path in text.split(",")
+        if path
+    ]
+
+
+# Reading what Compose printed
+
+
+def parse_config(text: str, stderr: str = "") -> ComposeConfig:
+    """What ``docker compose config --format json`` printed. Raises L{ComposeFileError}."""
+    try:
+        document = json.loads(text)
+        services = document["services"] or {}
+        jobs = {
+            needed
+            for definition in services.values()
+            for needed, condition in _dependencies(definition)
+            if condition == "service_completed_successfully"
+        }
+        return ComposeConfig(
+            services={
+                name: _service(name, definition, name in jobs)
+                for name, definition in services.items()
+            },
+            networks=_own(document.get("networks")),
+            volumes=_own(document.get("volumes")),
+            unset_variables=unset_variables(stderr),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ComposeFileError(
+            f"docker compose config printed something else than a project ({type(error).__name__})"
+        ) from error
+
+
+def _service(name: str, definition: Mapping[str, Any], job: bool) -> ComposeService:
+    deploy = definition.get("deploy") or {}
+    replicas = definition.get("scale", deploy.get("replicas"))
+    labels = definition.get("labels") or {}
+    return ComposeService(
+        name=name,
+        image=str(definition.get("image") or ""),
+        replicas=1 if replicas is None else int(replicas),
+        one_shot=job or str(labels.get(ONE_SHOT_LABEL, "")).lower() == "true",
+        profiles=tuple(definition.get("profiles") or ()),
+    )
+
+
+def _dependencies(definition: Mapping[str, Any]) -> list[tuple[str, str]]:
+    needs = definition.get("depends_on") or {}
+    if isinstance(needs, Mapping):
+        return [(name, str((how or {}).get("condition") or "")) for name, how in needs.items()]
+    return [(str(name), "") for name in needs]
+
+
+def _own(section: Optional[Mapping[str, Any]]) -> dict[str, str]:
+    return {
+        key: str((value or {}).get("name") or key)
+        for key, value in (section or {}).items()
+        if not (value or {}).get("external")
+    }
+
+
+def parse_hashes(text: str) -> dict[str, str]:
+    """``docker compose config --hash '*'``: a service and its hash on each line."""
+    pairs = (line.split() for line in text.splitlines())
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def unset_variables(stderr: str) -> list[str]:
+    """Names of the variables Compose warned about."""
+    found = re.findall(r'The \\?"(\w+)\\?" variable is not set', stderr)
+    return sorted(set(found))
+
+
+def error_text(stderr: str) -> str:
+    """The first line of Compose's complaint that says something, fit to be shown: an
+    interpolation error would quote the value."""
+    for line in stderr.splitlines():
+        text = line.strip()
+        if not text or re.match(r"time=\S+ level=(?:warning|info|debug) ", text):
+            continue
+        text = re.sub(r"(invalid interpolation format for [^:]+:).*", r"\1 the value", text)
+        return excerpt(mask_secrets(text), 300)
+    return "docker compose config failed and said nothing"
+
+
+def active_services(
+    services: Mapping[str, ComposeService], present: Collection[str], profiles: Collection[str] = ()
+) -> dict[str, ComposeService]:
+    """The services that count: without profiles, with one that is on, or with a container."""
+    return {
+        name: service
+        for name, service in services.items()
+        if not service.profiles
+        or name in present
+        or any(profile in profiles or "*" in profiles for profile in service.profiles)
+    }
+
+
+def image_reference(project: str, service: ComposeService) -> str:
+    """The image of a service; one that is only built gets ``PROJECT-SERVICE`` from Compose."""
+    return service.image or f"{project}-{service.name}"
+
+
+# Which service is which component
+
+_IMAGES: Mapping[str, re.Pattern[str]] = {
+    "postgres": re.compile(
+        r"postgres|postgresql|timescaledb(-ha)?|postgis|(postgres-)?pgvector|postgresql-repmgr"
+        r"|crunchy-postgres(-gis)?|citus|spilo(-\d+)?|paradedb"
+    ),
+    "redis": re.compile(
+        r"redis|redis-cluster|redis-stack(-server)?|valkey(-cluster|-bundle)?|keydb|dragonfly"
+        r"|redict"
+    ),
+    "nginx": re.compile(r"nginx|nginx-unprivileged|nginx-plus|openresty|angie|freenginx|tengine"),
+    "prometheus": re.compile(r"prometheus"),
+    "alertmanager": re.compile(r"alertmanager"),
+    "grafana": re.compile(r"grafana(-oss|-enterprise)?"),
+}
+#: What the official images' environment and exposed ports give away, for images built on them.
+_MARKS: Mapping[str, tuple[str, int]] = {
+    "postgres": ("PGDATA", 5432),
+    "redis": ("REDIS_VERSION", 6379),
+    "nginx": ("NGINX_VERSION", 80),
+    "grafana": ("GF_PATHS_CONFIG", 3000),
+}
+_SIDEKICK = re.compile(
+    r"exporter|backup|replica|standby|slave|sentinel|admin|commander|insight|bouncer|migrat"
+    r"|worker|beat|scheduler|cron|flower|init\b|seed|renderer"
+)
+_API_NAME = re.compile(r"(^|[-_])(api|app|web|backend)($|[-_\d])|api")
+
+
+def image_component(reference: str) -> Optional[str]:
+    """The component that an image is of, by the last part of its repository."""
+    base = reference.partition("@")[0].rpartition("/")[2].partition(":")[0].lower()
+    return next((name for name, known in _IMAGES.items() if known.fullmatch(base)), None)
+
+
+def identify_components(
+    services: Mapping[str, ComposeService],
+    containers: Mapping[str, Sequence[Container]],
+    names: Optional[Mapping[str, str]] = None,
+) -> dict[str, str]:
+    """Which service plays which component.
+
+    ``names`` (component to service) wins where the project has such a service, then the runbook's
+    names, then the image, then what the official image leaves in a container's environment. The
+    API has an image of its own and is told by its service's name, or by having a DATABASE_URL.
+    """
+    project = sorted(set(services) | set(containers))
+    found: dict[str, str] = {}
+    for component, name in (names or {}).items():
+        if name in project:
+            found[component] = name
+    by_image = {name: _component_of(name, services, containers) for name in project}
+    for component, default in DEFAULT_SERVICE_NAMES.items():
+        if component in found:
+            continue
+        free = [name for name in project if name not in found.values()]
+        if component == "api":
+            candidates = [name for name in free if by_image[name] is None]
+            candidates = _api_candidates(candidates, services, containers)
+        else:
+            candidates = [name for name in free if by_image[name] == component]
+            candidates.sort(key=lambda name: (bool(_SIDEKICK.search(name)), component not in name))
+        if default in free and by_image[default] in (None, component):
+            candidates.insert(0, default)
+        if candidates:
+            found[component] = candidates[0]
+    return found
+
+
+def _component_of(
+    name: str,
+    services: Mapping[str, ComposeService],
+    containers: Mapping[str, Sequence[Container]],
+) -> Optional[str]:
+    references = [services[name].image] if name in services else []
+    references += [container.image for container in containers.get(name, ())]
+    for reference in references:
+        component = image_component(reference)
+        if component:
+            return component
+    if any(_SIDEKICK.search(text) for text in (name, *references)):
+        return None
+    for container in containers.get(name, ()):
+        for component, (variable, port) in _MARKS.items():
+            if variable in container.environment and port in container.exposed_ports:
+                return component
+    return None
+
+
+def _api_candidates(
+    names: Iterable[str],
+    services: Mapping[str, ComposeService],
+    containers: Mapping[str, Sequence[Container]],
+) -> list[str]:
+    ranked = []
+    for name in names:
+        service = services.get(name)
+        if _SIDEKICK.search(name) or (service is not None and service.one_shot):
+            continue
+        images = [service.image if service else ""]
+        images += [container.image for container in containers.get(name, ())]
+        if any(_SIDEKICK.search(image) for image in images):
+            continue
+        named = bool(_API_NAME.search(name))
+        database = any(
+            variable in container.environment
+            for container in containers.get(name, ())
+            for variable in ("DATABASE_URL", "DATABASE_URL_FILE")
+        )
+        if named or database:
+            rank = (not database, not named, "api" not in name, name)
+            ranked.append((rank, name))
+    return [name for _rank, name in sorted(ranked)]
+
+
+# What `up` would do
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """One service's part: ``action`` is none, create, recreate, start, scale or remove_orphan."""
+
+    service: str
+    action: str
+    reason: str
+
+
+def plan(
+    config: ComposeConfig,
+    containers: Mapping[str, Sequence[Container]],
+    networks: Collection[str],
+    volumes: Collection[str],
+    remove_orphans: bool = False,
+) -> list[PlanStep]:
+    """What ``docker compose up --detach`` would do, a step for each service in its file's order,
+    then networks and volumes to be created, then orphans (none without ``remove_orphans``).
+
+    Follows Compose's own rule of divergence: the hash of the configuration in the container's
+    label against the file's, and the image's id in the label against what the reference names.
+    """
+    steps = [
+        PlanStep(f"network {key}", CREATE, f"network {name} does not exist")
+        for key, name in config.networks.items()
+        if name not in networks
+    ]
+    steps += [
+        PlanStep(f"volume {key}", CREATE, f"volume {name} does not exist")
+        for key, name in config.volumes.items()
+        if name not in volumes
+    ]
+    for name, service in config.services.items():
+        steps.append(_service_step(service, containers.get(name, ())))
+    for name in sorted(set(containers) - set(config.services)):
+        members = ", ".join(container.name for container in containers[name])
+        steps.append(
+            PlanStep(
+                name,
+                REMOVE_ORPHAN if remove_orphans else NONE,
+                f"{members}: the Compose file has no such service"
+                + ("" if remove_orphans else ", orphans are kept"),
+            )
+        )
+    return steps
+
+
+def changes(steps: Iterable[PlanStep]) -> bool:
+    """Whether any step does something."""
+    return any(step.action != NONE for step in steps)
+
+
+def _service_step(service: ComposeService, containers: Sequence[Container]) -> PlanStep:
+    if not containers:
+        if service.replicas == 0:
+            return PlanStep(service.name, NONE, "no replica is asked for")
+        return PlanStep(service.name, CREATE, "it has no container")
+    # Compose removes what is too much first, and never recreates that.
+    kept = sorted(containers, key=lambda one: one.number)[: max(service.replicas, 0)]
+    for container in kept:
+        reason = divergence(service, container)
+        if reason:
+            return PlanStep(service.name, RECREATE, reason)
+    if len(containers) != service.replicas:
+        return PlanStep(
+            service.name, SCALE, f"{len(containers)} containers, expected {service.replicas}"
+        )
+    for container in kept:
+        finished = service.one_shot and container.state == "exited" and container.exit_code == 0
+        if container.state in ("created", "exited", "dead", "paused") and not finished:
+            return PlanStep(service.name, START, f"{container.name} is {container.state}")
+        if finished:
+            return PlanStep(
+                service.name, START, f"{container.name} is a finished job, up runs it again"
+            )
+    return PlanStep(service.name, NONE, "as the Compose file says")
+
+
+def divergence(service: ComposeService, container: Container) -> str:
+    """Why Compose would recreate a container, empty where it would not."""
+    made_of = container.labels.get(CONFIG_HASH_LABEL, "")
+    difference = image_difference(service, replace(container, image_id=""))
+    if difference:
+        return difference
+    if service.config_hash and made_of != service.config_hash:
+        return f"{container.name}: its configuration changed"
+    image_id = container.labels.get(IMAGE_LABEL) or container.image_id
+    if service.image_id and image_id != service.image_id:
+        return (
+            f"{container.name}: its image changed from {_short(image_id)} "
+            f"to {_short(service.image_id)}"
+        )
+    if service.image and not service.image_id:
+        return f"{container.name}: {service.image} is not on this host and would be pulled"
+    return ""
+
+
+def _short(image_id: str) -> str:
+    return image_id.rpartition(":")[2][:12]

@@ -1,0 +1,228 @@
+# Copyright (c) 2026, Pynomaly Operations
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finding a Compose project on the host, by its containers' labels and its own files.
+
+Nothing here calls ``up``, not even with ``--dry-run``, which has been seen to recreate containers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional
+
+from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
+    ComposeConfig,
+    ComposeFileError,
+    ComposeFiles,
+    active_services,
+    compose_arguments,
+    error_text,
+    files_of,
+    identify_components,
+    image_reference,
+    parse_config,
+    parse_hashes,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._containers import by_service
+from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
+    CheckSettings,
+    Container,
+    Stack,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.command import (
+    CommandError,
+    CommandResult,
+    run_command,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
+from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
+
+#: Where Docker looks for plugins, besides ~/.docker.
+_PLUGIN_FOLDERS = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+
+ONE_OFF_LABEL = "com.docker.compose.oneoff"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in full: ``config`` is C{None} where its files cannot be read, ``error`` says why.
+    ``config`` has the services that count, with image ids and hashes."""
+
+    name: str
+    files: ComposeFiles
+    config: Optional[ComposeConfig]
+    containers: Mapping[str, Sequence[Container]]
+    error: str = ""
+
+
+def discover(
+    engine: Engine,
+    project_name: str,
+    settings: CheckSettings,
+    names: Optional[Mapping[str, str]] = None,
+) -> Stack:
+    """The stack of a project; without containers where the engine has no such project.
+
+    ``names`` maps components to services, where the user knows better than
+    L{identify_components}. Raises L{EngineError} where the engine does not answer.
+    """
+    project = load_project(engine, project_name, settings.call_timeout_seconds)
+    services = project.config.services if project.config else {}
+    return Stack(
+        project=project.name,
+        working_dir=project.files.working_dir,
+        config_files=tuple(project.files.config_files),
+        environment_files=tuple(project.files.environment_files),
+        services=services,
+        containers=project.containers,
+        components=identify_components(services, project.containers, names),
+        compose_error=project.error,
+    )
+
+
+def load_project(
+    engine: Engine,
+    project_name: str,
+    timeout_seconds: float,
+    files: Optional[ComposeFiles] = None,
+) -> Project:
+    """Containers from the engine and services from the files, read at the same time.
+
+    ``files`` is for a project that may have no containers yet; otherwise their labels tell.
+    Raises L{EngineError}.
+    """
+    summaries = [
+        summary
+        for summary in engine.summaries(project_name)
+        if str(summary["Labels"].get(ONE_OFF_LABEL, "False")).lower() != "true"
+    ]
+    if not summaries and files is None:
+        return Project(project_name, ComposeFiles(), None, {})
+    newest_first = sorted(summaries, key=lambda one: one.get("Created") or 0, reverse=True)
+    where = files or files_of(summary["Labels"] for summary in newest_first)
+    reader = _Reader(project_name, where, timeout_seconds)
+    reader.start()
+    containers = by_service(engine.inspect(summaries))
+    config, error = reader.result()
+    if config is None:
+        return Project(project_name, where, None, containers, error)
+    profiles = [text.strip() for text in os.environ.get("COMPOSE_PROFILES", "").split(",") if text]
+    active = active_services(config.services, containers, profiles)
+    references = {name: image_reference(project_name, one) for name, one in active.items()}
+    image_ids = engine.image_ids(references.values())
+    services = {
+        name: replace(one, image_id=image_ids[references[name]]) for name, one in active.items()
+    }
+    return Project(project_name, where, replace(config, services=services), containers, error)
+
+
+class _Reader(threading.Thread):
+    """Reads the project's files while the engine is asked for the containers."""
+
+    def __init__(self, project: str, files: ComposeFiles, timeout_seconds: float) -> None:
+        super().__init__(name=f"compose:{project}", daemon=True)
+        self._project = project
+        self._files = files
+        self._timeout_seconds = timeout_seconds
+        self._answer: tuple[Optional[ComposeConfig], str] = (None, "docker compose did not answer")
+
+    def run(self) -> None:
+        try:
+            self._answer = read_config(self._project, self._files, self._timeout_seconds), ""
+        except CollectorError as error:
+            self._answer = None, str(error)
+
+    def result(self) -> tuple[Optional[ComposeConfig], str]:
+        self.join(self._timeout_seconds + 2.0)
+        return self._answer
+
+
+def read_config(project: str, files: ComposeFiles, timeout_seconds: float) -> ComposeConfig:
+    """What the project's files say, with each service's hash. Raises L{CollectorError}.
+
+    The environment a project was started with is not on record: where the files name variables
+    that nobody sets, hashes would be compared in vain, and are left empty.
+    """
+    if not files.config_files and not files.working_dir:
+        raise CollectorError("the containers' labels name no Compose file")
+    for path in files.config_files:
+        if path == "-":
+            raise CollectorError("the project was read from standard input, there is no file")
+        if not Path(path).exists():
+            raise CollectorError(f"the Compose file {path} is gone")
+    if files.working_dir and not Path(files.working_dir).is_dir():
+        raise CollectorError(f"the project's folder {files.working_dir} is gone")
+    arguments = [*compose_command(), *compose_arguments(project, files), "config"]
+    hashes: list[str] = []
+
+    def read_hashes() -> None:
+        try:
+            hashes.append(_run([*arguments, "--hash", "*"], timeout_seconds).stdout)
+        except CollectorError:
+            return  # the other call fails for the same reason and tells it
+
+    helper = threading.Thread(target=read_hashes, daemon=True)
+    helper.start()
+    answer = _run([*arguments, "--format", "json"], timeout_seconds)
+    try:
+        config = parse_config(answer.stdout, answer.stderr)
+    except ComposeFileError as error:
+        raise CollectorError(str(error)) from error
+    helper.join(timeout_seconds)
+    if config.unset_variables or not hashes:
+        return config
+    known = parse_hashes(hashes[0])
+    return replace(
+        config,
+        services={
+            name: replace(service, config_hash=known.get(name, ""))
+            for name, service in config.services.items()
+        },
+    )
+
+
+def compose_version(timeout_seconds: float) -> str:
+    """The version of Compose on this host. Raises L{CollectorError} where there is none."""
+    return _run([*compose_command(), "version", "--short"], timeout_seconds).stdout.strip()
+
+
+def compose_command() -> list[str]:
+    """The Compose plugin itself where it can be found, which starts in half the time, or else
+    ``docker compose``."""
+    home = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")  # noqa: PTH111
+    for folder in (f"{home}/cli-plugins", *_PLUGIN_FOLDERS):
+        plugin = f"{folder}/docker-compose"
+        if os.access(plugin, os.X_OK):
+            return [plugin]
+    return ["docker", "compose"]
+
+
+def _run(argv: Sequence[str], timeout_seconds: float) -> CommandResult:
+    try:
+        result = run_command(argv, timeout_seconds)
+    except CommandError as error:
+        if error.missing:
+            raise CollectorError(
+                "Docker Compose is not installed", "ansible-playbook pynomaly.ops.prepare"
+            ) from error
+        raise CollectorError(f"docker compose: {error}") from error
+    if result.exit_code == 0:
+        return result
+    if "compose" in result.stderr and (
+        "is not a docker command" in result.stderr or "unknown command" in result.stderr
+    ):
+        raise CollectorError(
+            "the Docker Compose plugin is not installed", "ansible-playbook pynomaly.ops.prepare"
+        )
+    raise CollectorError(error_text(result.stderr))
