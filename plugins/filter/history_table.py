@@ -42,15 +42,17 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation_text import history_lines
 
+_NEEDED = {"operations", "operations_total", "records_total"}
+
 
 def history_table(info: Any) -> list[str]:
     """Guards the type; the rest is L{history_lines}."""
-    if not isinstance(info, Mapping) or not {"operations", "operations_total"} <= set(info):
+    if not isinstance(info, Mapping) or not set(info) >= _NEEDED:
         raise AnsibleFilterError(
             f"history_table: seen {type(info).__name__}, "
             "expected what pynomaly.ops.operation_journal_info returned"
         )
-    return history_lines(info["operations"], info["operations_total"])
+    return history_lines(info["operations"], info["operations_total"], info["records_total"])
 
 
 class FilterModule:

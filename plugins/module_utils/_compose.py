@@ -164,6 +164,23 @@ def _own(section: Optional[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
+def hashable_config(text: str, container_ids: Mapping[str, str]) -> str:
+    """The printed configuration as ``up`` hashes it, to be given back to ``config --hash``.
+
+    Hashing the file itself misses what ``up`` resolves first: env_file becomes environment, and
+    a namespace shared with a service becomes one shared with that service's first container
+    (measured with Compose 2.26: with this, hashes equal the containers' labels).
+    """
+    document = json.loads(text)
+    for definition in document["services"].values():
+        for key in ("network_mode", "ipc", "pid"):
+            value = str(definition.get(key) or "")
+            shared = container_ids.get(value[len("service:") :])
+            if value.startswith("service:") and shared:
+                definition[key] = f"container:{shared}"
+    return json.dumps(document)
+
+
 def parse_hashes(text: str) -> dict[str, str]:
     """``docker compose config --hash '*'``: a service and its hash on each line."""
     pairs = (line.split() for line in text.splitlines())
@@ -378,29 +395,24 @@ def changes(steps: Iterable[PlanStep]) -> bool:
 
 
 def _service_step(service: ComposeService, containers: Sequence[Container]) -> PlanStep:
-    if not containers:
-        if service.replicas == 0:
-            return PlanStep(service.name, NONE, "no replica is asked for")
-        return PlanStep(service.name, CREATE, "it has no container")
-    # Compose removes what is too much first, and never recreates that.
+    # Compose removes what is too much first, and does not recreate that.
     kept = sorted(containers, key=lambda one: one.number)[: max(service.replicas, 0)]
-    for container in kept:
-        reason = divergence(service, container)
-        if reason:
-            return PlanStep(service.name, RECREATE, reason)
-    if len(containers) != service.replicas:
-        return PlanStep(
-            service.name, SCALE, f"{len(containers)} containers, expected {service.replicas}"
-        )
-    for container in kept:
-        finished = service.one_shot and container.state == "exited" and container.exit_code == 0
-        if container.state in ("created", "exited", "dead", "paused") and not finished:
-            return PlanStep(service.name, START, f"{container.name} is {container.state}")
-        if finished:
-            return PlanStep(
-                service.name, START, f"{container.name} is a finished job, up runs it again"
-            )
-    return PlanStep(service.name, NONE, "as the Compose file says")
+    reasons = [reason for reason in (divergence(service, one) for one in kept) if reason]
+    idle = [one for one in kept if one.state in ("created", "exited", "dead", "paused")]
+    if not containers and service.replicas:
+        action, reason = CREATE, "it has no container"
+    elif reasons:
+        action, reason = RECREATE, reasons[0]
+    elif len(containers) != service.replicas:
+        action = SCALE
+        reason = f"{len(containers)} containers, expected {service.replicas}"
+    elif idle:
+        action, reason = START, f"{idle[0].name} is {idle[0].state}"
+        if service.one_shot and idle[0].state == "exited":
+            reason += ", and up runs a one-off job again"
+    else:
+        action, reason = NONE, "as the Compose file says"
+    return PlanStep(service.name, action, reason)
 
 
 def divergence(service: ComposeService, container: Container) -> str:

@@ -136,6 +136,11 @@ def container_from_summary(data: Mapping[str, Any], error: str) -> Container:
     )
 
 
+def container_number(summary: Mapping[str, Any]) -> int:
+    """The replica's number, of one entry of ``GET /containers/json``."""
+    return _integer((summary.get("Labels") or {}).get(NUMBER_LABEL))
+
+
 def share_addresses(containers: Sequence[Container]) -> Sequence[Container]:
     """Give a container that lives in another's network namespace that one's addresses."""
     by_id = {container.id: container for container in containers}

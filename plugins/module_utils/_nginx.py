@@ -21,6 +21,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     Target,
 )
 
+#: How nginx begins a line on standard error, and one in its error log when that is the same.
+_LOG_HEAD = re.compile(
+    r"^(?:nginx: (?:\[\w+\] )?|\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[\w+\] \d+#\d+: )"
+)
+
 #: What the engine's exec answers where a program cannot be run, or is not there.
 CANNOT_RUN = (126, 127)
 
@@ -107,7 +112,7 @@ def config_test(target: Target, exit_code: int, output: str) -> Measurement:
             status=UNKNOWN,
             message=f"nginx -t lacks a permission in the container: {excerpt(said)}",
         )
-    said = said.replace("nginx: [emerg] ", "")
+    said = _LOG_HEAD.sub("", said)
     return Measurement(
         target, status=CRITICAL, message=f"nginx -t fails: {excerpt(said, characters=200)}"
     )
@@ -156,7 +161,7 @@ def _tokens(text: str) -> Iterator[tuple[bool, str]]:
 
 def _parse(text: str) -> _Block:
     # What the test said on standard error stands among it, and is no directive.
-    text = "\n".join(line for line in text.split("\n") if not line.startswith("nginx: "))
+    text = "\n".join(line for line in text.split("\n") if not _LOG_HEAD.match(line))
     root = _Block("", [], [])
     open_blocks = [root]
     words: list[str] = []

@@ -39,7 +39,7 @@ NOTED = "noted"
 #: A longer journal line is refused: the journal is a log of what was done, not a store.
 RECORD_MAX_BYTES = 64 * 1024
 
-_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|credential|api_?key|private_?key", re.I)
+_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|credential|(api|private)[_-]?key", re.I)
 _PERIOD = re.compile(r"(\d+)\s*([mhdw])\Z")
 _PERIOD_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

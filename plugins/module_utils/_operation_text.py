@@ -24,9 +24,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
 TABLE_WIDTH = 100
 
 NOTHING_RECORDED = "nothing has been recorded on this host"
+NOTHING_MATCHES = "nothing that was recorded on this host matches"
 
 _HIDDEN = "the error is hidden, because the task handles secrets (no_log)"
 _FAILURE_MAX_CHARACTERS = 2000
+_STOPPED = "stopped, because another host failed and the play has any_errors_fatal"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 #: Columns that may be cut to make a row fit, and how short each may become.
@@ -93,12 +95,19 @@ def _notes(operation: Mapping[str, Any], width: int) -> list[str]:
 
 
 def history_lines(
-    operations: Sequence[Mapping[str, Any]], total: int, width: int = TABLE_WIDTH
+    operations: Sequence[Mapping[str, Any]],
+    total: int,
+    records_total: int,
+    width: int = TABLE_WIDTH,
 ) -> list[str]:
     """The operations as a table of at most C{width} columns, in the order given; below each what
-    it said and the command that undoes it (which alone may be longer)."""
+    it said and the command that undoes it (which alone may be longer).
+
+    C{total} is how many operations there are with those not shown, C{records_total} how many
+    records the journal has.
+    """
     if not operations:
-        return [NOTHING_RECORDED if not total else f"none of the {total} operations match"]
+        return [NOTHING_MATCHES if records_total else NOTHING_RECORDED]
     rows = [_row(operation) for operation in operations]
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
     fitted = _fit(widths, width)
@@ -179,8 +188,11 @@ def failure_text(result: Mapping[str, Any], task: Mapping[str, Any]) -> str:
     """What a failed task said, with its name; for a loop what its failed items said.
 
     C{result} and C{task} are what Ansible gives a rescue as C{ansible_failed_result} and
-    C{ansible_failed_task}. Nothing of a task with C{no_log} is repeated.
+    C{ansible_failed_task}, both empty on a host that is stopped because another one failed. Nothing
+    of a task with C{no_log} is repeated.
     """
+    if not result and not task:
+        return _STOPPED
     name = str(task.get("name") or task.get("action") or "a task")
     if _hidden(task, result):
         return f"{name}: {_HIDDEN}"

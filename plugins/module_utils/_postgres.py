@@ -523,7 +523,7 @@ def longest_transaction(target: Target, rows: Rows, who: Session) -> Sequence[Me
         hint = f"look at pid {pid} in pg_stat_activity, then SELECT pg_terminate_backend({pid})"
     elif oldest["state"] == "prepared":
         hint = "SELECT * FROM pg_prepared_xacts; then COMMIT PREPARED or ROLLBACK PREPARED its gid"
-    return [Measurement(target, round(age_seconds, 1), message, hint=hint)]
+    return [Measurement(target, round(age_seconds, 3), message, hint=hint)]
 
 
 def lock_waits(target: Target, rows: Rows, who: Session) -> Sequence[Measurement]:

@@ -97,9 +97,11 @@ align-items:baseline}
 p,ul,ol,dl,dd{margin:0}
 ul,ol{padding:0;list-style:none}
 a{color:var(--link)}
+a[href^="tel:"]{white-space:nowrap}
 code,.code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
 font-size:.875em}
 td,bdi,li,dd{unicode-bidi:isolate}
+p,td,li{text-wrap:pretty}
 .muted{color:var(--muted);font-size:.875rem}
 .banner{margin:0 -1rem;padding:1.25rem 1rem;border-bottom:4px solid var(--tone);
 background:var(--tint)}

@@ -147,11 +147,13 @@ _AMOUNTS = ("bytes", "seconds", "ms", "percent")
 def format_measured(result: Mapping[str, Any]) -> str:
     """The value and what it was judged by, where that adds to the message: "measured 97.1%,
     warning above 80%, critical above 95%"."""
-    limits = format_limits(result)
     value = format_value(result["value"], result["unit"])
+    limits = format_limits(result)
+    if not value:
+        return ""
     if not limits and result["message"] and result["unit"] not in _AMOUNTS:
         return ""
-    return ", ".join(part for part in (f"measured {value}" if value else "", limits) if part)
+    return f"measured {value}, {limits}" if limits else f"measured {value}"
 
 
 def format_time(moment: Optional[str]) -> str:
@@ -242,7 +244,7 @@ def fact_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             name, shown = key, _inline(value)
         words = printable(name).replace("_", " ")
-        lines.append((words[:1].upper() + words[1:], shown))
+        lines.append((words.upper() if words == "os" else words[:1].upper() + words[1:], shown))
     return lines
 
 

@@ -91,6 +91,10 @@ operations_total:
   description: How many operations match, also beyond the limit.
   returned: success
   type: int
+records_total:
+  description: How many records the journal has, whatever the selection.
+  returned: success
+  type: int
 open_temporary_states:
   description: Records of temporary states, oldest first, that nothing has closed, whatever the
     selection.
@@ -153,6 +157,7 @@ def read(parameters: dict[str, Any]) -> dict[str, Any]:
         "records": newest_first(selected, parameters["limit"]),
         "operations": [asdict(entry) for entry in newest_first(operations, parameters["limit"])],
         "operations_total": len(operations),
+        "records_total": len(journal.records),
         "open_temporary_states": open_temporary_states(journal.records),
         "damaged_lines": list(journal.damaged_lines),
         "journal_path": str(store.journal_path),

@@ -309,6 +309,9 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
         missing = [reference for reference, identifier in found.items() if not identifier]
         existing = sorted(set(params["volumes"]) & set(engine.volume_labels()))
     except EngineError as error:
+        engine_version = engine_version or command_output(
+            ["docker", "version", "--format", "{{.Server.Version}}"]
+        )
         problems.append(
             Problem("Docker", str(error), "an engine that answers", error.hint or PREPARE)
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CAP_SYS_RESOURCE = 24
 _NUMBER_LABEL = f"{LABEL}.node"
+_HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
 _MADE_FROM_LABEL = f"{LABEL}.made-from"
 
 
@@ -286,28 +287,8 @@ def _public_key() -> str:
 def _write_ssh_files(nodes: list[Node]) -> None:
     """Write the SSH configuration, the host keys that the nodes have, and their inventory."""
     known_hosts = folder("ssh") / "known_hosts"
-    host_keys = []
-    for node in nodes:
-        found: list[str] = []
-
-        def host_key_is_there(node: Node = node, found: list[str] = found) -> bool:
-            command = ["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]
-            try:
-                found[:] = exec_in(node.container, command).split()[:2]
-            except LabError:
-                return False
-            return len(found) == 2
-
-        wait_until(
-            host_key_is_there,
-            what=f"The host key of {node.name}",
-            deadline_seconds=30,
-            hint=f"See: docker logs {node.container}",
-        )
-        host_keys.append(f"{node.name},{node.address} {' '.join(found)}\n")
-    changed = not known_hosts.exists() or known_hosts.read_text() != "".join(host_keys)
-    if changed:
-        known_hosts.write_text("".join(host_keys))
+    host_keys = [f"{node.name},{node.address} {_host_key(node)}\n" for node in nodes]
+    known_hosts.write_text("".join(host_keys))
     entries = [f"Host {node.name}\n    HostName {node.address}\n" for node in nodes]
     addresses = " ".join(node.address for node in nodes)
     entries.append(
@@ -326,3 +307,23 @@ def _write_ssh_files(nodes: list[Node]) -> None:
     hosts = {node.name: {"ansible_host": node.address} for node in nodes}
     # JSON is YAML, and the standard library writes it.
     inventory().write_text(json.dumps({"lab_nodes": {"hosts": hosts}}, indent=4) + "\n")
+
+
+def _host_key(node: Node) -> str:
+    """Ask the node itself for the key that its SSH server will show, once it has made one."""
+    found: list[str] = []
+
+    def is_there() -> bool:
+        try:
+            found.extend(exec_in(node.container, ["cat", _HOST_KEY_FILE]).split()[:2])
+        except LabError:
+            return False
+        return len(found) == 2
+
+    wait_until(
+        is_there,
+        what=f"The host key of {node.name}",
+        deadline_seconds=30,
+        hint=f"See: docker logs {node.container}",
+    )
+    return " ".join(found)

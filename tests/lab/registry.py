@@ -78,7 +78,7 @@ def host() -> str:
 
 def digest(name: str) -> str | None:
     """Return the digest of ``repository:tag`` in the registry, or None where it has none."""
-    repository, _, tag = name.rpartition(":")
+    repository, tag = name.rsplit(":", 1)
     request = urllib.request.Request(
         f"http://{host()}/v2/{repository}/manifests/{tag}",
         method="HEAD",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _NODE_IN_SCENARIO = re.compile(r"\bnode(\d+)\b")
 
 
@@ -111,6 +111,7 @@ def _docs(part: Part) -> None:
 
 
 def _sanity(part: Part) -> None:
+    need({"shellcheck": "shellcheck"})
     with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
         collection = _copied_collection(Path(temporary))
         version = ansible_test.prepare(part.home)
@@ -153,6 +154,7 @@ def _unit_in_container(part: Part, key: str) -> None:
     environment there, as the lab does on this machine.
     """
     ensure_running()
+    need({_CERTIFICATES: "ca-certificates"})
     known = images.load()
     images.ensure_in_engine(known[key], known)
     wanted = environment.name_for("unit", key, known[key].hash)
@@ -160,6 +162,7 @@ def _unit_in_container(part: Part, key: str) -> None:
     container = [
         *("docker", "run", "--rm", "--init", "--network", "host", "--label", f"{LABEL}=true"),
         *("--user", f"{os.getuid()}:{os.getgid()}"),
+        *("--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--env", f"PIP_CERT={_CERTIFICATES}"),
         *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{CACHE}:{CACHE}"),
         *("--env", f"PYTHONPATH={collections_path()}", "--env", "PYTHONDONTWRITEBYTECODE=1"),
         *(word for name in _PIP_VARIABLES if name in os.environ for word in ("--env", name)),
@@ -258,7 +261,7 @@ def names() -> list[str]:
 
 def overview() -> str:
     """Give the table of parts for the help text."""
-    return "parts:\n" + "\n".join(f"  {name:12} {what}" for name, (what, _) in _PARTS.items())
+    return "parts:\n" + "\n".join(f"  {name:12} {part[0]}" for name, part in _PARTS.items())
 
 
 def main(chosen: Sequence[str]) -> int:
@@ -279,10 +282,10 @@ def main(chosen: Sequence[str]) -> int:
     say(f"\n{'part':14}{'result':10}{'seconds':>8}")
     for name, seconds, failures in rows:
         say(f"{name:14}{'failed' if failures else 'passed':10}{seconds:8.1f}")
-    for name, _, failures in rows:
+    failed = [name for name, _seconds, failures in rows if failures]
+    for name, _seconds, failures in rows:
         for failure in failures:
-            print(f"\n{name}: {failure}", file=sys.stderr)
-    failed = [name for name, _, failures in rows if failures]
+            say(f"\n{name}: {failure}")
     if failed:
         say(f"\nFailed: {', '.join(failed)}. To run them alone: ./lab test {' '.join(failed)}")
     return 1 if failed else 0

@@ -47,9 +47,10 @@ def run_command(
     *,
     environment: Optional[Mapping[str, str]] = None,
     working_dir: Optional[str] = None,
+    stdin: Optional[str] = None,
     max_bytes: int = 16 * 1024 * 1024,
 ) -> CommandResult:
-    """Run a program to its end: standard input closed, output read up to ``max_bytes`` a stream.
+    """Run a program to its end: ``stdin`` or nothing on standard input, output read up to ``max_bytes`` a stream.
 
     ``environment`` is added to this process's own, with the locale pinned to C. Raises
     L{CommandError} where it cannot be started, or does not end within ``timeout_seconds``: then it
@@ -60,7 +61,7 @@ def run_command(
     try:
         process = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C", **(environment or {})},
@@ -75,7 +76,7 @@ def run_command(
         raise CommandError(f"{name} cannot be run: {error.strerror}") from error
 
     try:
-        outputs, truncated = _read(process, deadline, max_bytes)
+        outputs, truncated = _exchange(process, (stdin or "").encode(), deadline, max_bytes)
         exit_code = process.wait(max(0.0, deadline - time.monotonic()))
     except (subprocess.TimeoutExpired, TimeoutError):
         # Also when the program itself has ended, and something that it started has its pipes.
@@ -88,8 +89,8 @@ def run_command(
     return CommandResult(exit_code, stdout, stderr, truncated)
 
 
-def _read(
-    process: subprocess.Popen[bytes], deadline: float, max_bytes: int
+def _exchange(
+    process: subprocess.Popen[bytes], content: bytes, deadline: float, max_bytes: int
 ) -> tuple[list[bytearray], bool]:
     outputs = [bytearray(), bytearray()]
     truncated = False
@@ -97,11 +98,20 @@ def _read(
         for stream, output in zip((process.stdout, process.stderr), outputs):
             if stream is not None:
                 selector.register(stream, selectors.EVENT_READ, output)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise TimeoutError
             for key, _events in selector.select(remaining):
+                if process.stdin is not None and key.fileobj is process.stdin:
+                    content = _write(key.fd, content)
+                    if not content:
+                        selector.unregister(key.fileobj)
+                        process.stdin.close()
+                    continue
                 chunk = os.read(key.fd, _READ_SIZE)
                 if not chunk:
                     selector.unregister(key.fileobj)
@@ -112,6 +122,14 @@ def _read(
     return outputs, truncated
 
 
+def _write(descriptor: int, content: bytes) -> bytes:
+    """What is left to be written; nothing once the reader has gone."""
+    try:
+        return content[os.write(descriptor, content[:_READ_SIZE]) :]
+    except BrokenPipeError:
+        return b""
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Nothing outlives the call: neither the process nor its children nor its pipes."""
     if process.poll() is None:
@@ -119,6 +137,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.0)
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()

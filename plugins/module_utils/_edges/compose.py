@@ -24,12 +24,17 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
     compose_arguments,
     error_text,
     files_of,
+    hashable_config,
     identify_components,
     image_reference,
     parse_config,
     parse_hashes,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._containers import by_service
+from ansible_collections.pynomaly.ops.plugins.module_utils._containers import (
+    SERVICE_LABEL,
+    by_service,
+    container_number,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     CheckSettings,
     Container,
@@ -111,7 +116,11 @@ def load_project(
         return Project(project_name, ComposeFiles(), None, {})
     newest_first = sorted(summaries, key=lambda one: one.get("Created") or 0, reverse=True)
     where = files or files_of(summary["Labels"] for summary in newest_first)
-    reader = _Reader(project_name, where, timeout_seconds)
+    first_ids = {
+        summary["Labels"].get(SERVICE_LABEL, ""): summary["Id"]
+        for summary in sorted(summaries, key=container_number, reverse=True)
+    }
+    reader = _Reader(project_name, where, first_ids, timeout_seconds)
     reader.start()
     containers = by_service(engine.inspect(summaries))
     config, error = reader.result()
@@ -130,30 +139,71 @@ def load_project(
 class _Reader(threading.Thread):
     """Reads the project's files while the engine is asked for the containers."""
 
-    def __init__(self, project: str, files: ComposeFiles, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        project: str,
+        files: ComposeFiles,
+        container_ids: Mapping[str, str],
+        timeout_seconds: float,
+    ) -> None:
         super().__init__(name=f"compose:{project}", daemon=True)
         self._project = project
         self._files = files
+        self._container_ids = container_ids
         self._timeout_seconds = timeout_seconds
         self._answer: tuple[Optional[ComposeConfig], str] = (None, "docker compose did not answer")
 
     def run(self) -> None:
         try:
-            self._answer = read_config(self._project, self._files, self._timeout_seconds), ""
+            config = read_config(
+                self._project, self._files, self._container_ids, self._timeout_seconds
+            )
         except CollectorError as error:
             self._answer = None, str(error)
+        else:
+            self._answer = config, ""
 
     def result(self) -> tuple[Optional[ComposeConfig], str]:
-        self.join(self._timeout_seconds + 2.0)
+        self.join(self._timeout_seconds * 2 + 1.0)
         return self._answer
 
 
-def read_config(project: str, files: ComposeFiles, timeout_seconds: float) -> ComposeConfig:
+def read_config(
+    project: str, files: ComposeFiles, container_ids: Mapping[str, str], timeout_seconds: float
+) -> ComposeConfig:
     """What the project's files say, with each service's hash. Raises L{CollectorError}.
 
-    The environment a project was started with is not on record: where the files name variables
-    that nobody sets, hashes would be compared in vain, and are left empty.
+    ``container_ids`` has each service's first container. The environment a project was started
+    with is not on record: where the files name variables that nobody sets, hashes would be
+    compared in vain, and are left empty.
     """
+    _check_files(files)
+    command = compose_command()
+    arguments = [*compose_arguments(project, files), "config", "--format", "json"]
+    answer = _run([*command, *arguments], timeout_seconds)
+    try:
+        config = parse_config(answer.stdout, answer.stderr)
+    except ComposeFileError as error:
+        raise CollectorError(str(error)) from error
+    if config.unset_variables:
+        return config
+    resolved = replace(files, config_files=("-",))
+    hashed = _run(
+        [*command, *compose_arguments(project, resolved), "config", "--hash", "*"],
+        timeout_seconds,
+        hashable_config(answer.stdout, container_ids),
+    )
+    hashes = parse_hashes(hashed.stdout)
+    return replace(
+        config,
+        services={
+            name: replace(service, config_hash=hashes.get(name, ""))
+            for name, service in config.services.items()
+        },
+    )
+
+
+def _check_files(files: ComposeFiles) -> None:
     if not files.config_files and not files.working_dir:
         raise CollectorError("the containers' labels name no Compose file")
     for path in files.config_files:
@@ -163,33 +213,9 @@ def read_config(project: str, files: ComposeFiles, timeout_seconds: float) -> Co
             raise CollectorError(f"the Compose file {path} is gone")
     if files.working_dir and not Path(files.working_dir).is_dir():
         raise CollectorError(f"the project's folder {files.working_dir} is gone")
-    arguments = [*compose_command(), *compose_arguments(project, files), "config"]
-    hashes: list[str] = []
-
-    def read_hashes() -> None:
-        try:
-            hashes.append(_run([*arguments, "--hash", "*"], timeout_seconds).stdout)
-        except CollectorError:
-            return  # the other call fails for the same reason and tells it
-
-    helper = threading.Thread(target=read_hashes, daemon=True)
-    helper.start()
-    answer = _run([*arguments, "--format", "json"], timeout_seconds)
-    try:
-        config = parse_config(answer.stdout, answer.stderr)
-    except ComposeFileError as error:
-        raise CollectorError(str(error)) from error
-    helper.join(timeout_seconds)
-    if config.unset_variables or not hashes:
-        return config
-    known = parse_hashes(hashes[0])
-    return replace(
-        config,
-        services={
-            name: replace(service, config_hash=known.get(name, ""))
-            for name, service in config.services.items()
-        },
-    )
+    for path in files.environment_files:
+        if not Path(path).exists():
+            raise CollectorError(f"the environment file {path} is gone")
 
 
 def compose_version(timeout_seconds: float) -> str:
@@ -208,9 +234,9 @@ def compose_command() -> list[str]:
     return ["docker", "compose"]
 
 
-def _run(argv: Sequence[str], timeout_seconds: float) -> CommandResult:
+def _run(argv: Sequence[str], timeout_seconds: float, stdin: Optional[str] = None) -> CommandResult:
     try:
-        result = run_command(argv, timeout_seconds)
+        result = run_command(argv, timeout_seconds, stdin=stdin)
     except CommandError as error:
         if error.missing:
             raise CollectorError(

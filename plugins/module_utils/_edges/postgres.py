@@ -160,7 +160,7 @@ class Session:
         return int(self._connection.server_version)
 
     def query(self, sql: str, deadline: Deadline) -> Rows:
-        """All rows; raises L{QueryFailedError}, or L{SessionLostError} when nothing more can follow."""
+        """All rows; raises L{QueryFailedError}, or L{SessionLostError} when no other can follow."""
         try:
             cursor = self._connection.cursor()
             cursor.execute(sql)

@@ -72,6 +72,11 @@ def test_no_healthcheck_where_the_official_image_has_none(
     assert not config.get("Healthcheck")
 
 
+def as_options(environment: dict[str, str]) -> tuple[str, ...]:
+    """The same for `docker run`."""
+    return tuple(f"--env={name}={value}" for name, value in environment.items())
+
+
 # PostgreSQL
 
 
@@ -176,7 +181,7 @@ def test_postgres_reads_settings_from_files(sandbox: Sandbox, open_path: Path) -
 def test_postgres_refuses_to_start_without_a_clear_password(
     sandbox: Sandbox, environment: dict[str, str], message: str
 ) -> None:
-    container = sandbox.run("postgres", **environment)
+    container = sandbox.run("postgres", options=as_options(environment))
     assert container.exit_code() == 1
     assert message in container.logs()
 
@@ -480,9 +485,14 @@ def monitoring(
     }
     for name, port in ports.items():
         containers[name].opens(port)
-    # Last: an alert that finds no Alertmanager is sent again only a minute later.
-    configuration = f"--volume={folder}:/etc/prometheus:ro"
-    containers["prometheus"] = run("prometheus", options=(configuration,))
+    # An alert that is raised before Alertmanager is discovered comes again after a minute.
+    containers["prometheus"] = run(
+        "prometheus",
+        "--config.file=/etc/prometheus/prometheus.yml",
+        "--storage.tsdb.path=/prometheus",
+        "--rules.alert.resend-delay=1s",
+        options=(f"--volume={folder}:/etc/prometheus:ro",),
+    )
     containers["prometheus"].opens(9090)
     return containers
 
@@ -511,8 +521,10 @@ def test_exporter_measures_the_real_thing(
     monitoring: dict[str, Container], name: str, url: str, lines: list[str]
 ) -> None:
     address = f"http://{monitoring[name].address}{url}"
-    for line in lines:
-        wait_until(f"{line} at {url}", lambda line=line: f"\n{line}" in http_request(address).body)
+    wait_until(
+        f"{lines} at {url}",
+        lambda: all(f"\n{line}" in http_request(address).body for line in lines),
+    )
 
 
 def test_prometheus_scrapes_every_exporter(monitoring: dict[str, Container]) -> None:
@@ -760,12 +772,12 @@ def test_api_starts_before_its_database(sandbox: Sandbox) -> None:
 @pytest.mark.usefixtures("backing")
 def test_api_replicas_start_together(sandbox: Sandbox) -> None:
     replicas = [start_api(sandbox) for _ in range(3)]
-    for container, url in replicas:
-        wait_until("healthy", lambda url=url: health_is(url, "healthy"))
-        wait_until(
-            "the schema", lambda container=container: "the schema is in place" in container.logs()
-        )
-        assert "unreachable" not in container.logs()
+    wait_until("all are healthy", lambda: all(health_is(url, "healthy") for _, url in replicas))
+    wait_until(
+        "all have the schema",
+        lambda: all("the schema is in place" in container.logs() for container, _ in replicas),
+    )
+    assert not [container.name for container, _ in replicas if "unreachable" in container.logs()]
 
 
 @pytest.mark.usefixtures("backing")
@@ -816,7 +828,7 @@ def test_api_reads_secrets_from_files_and_logs_in_one_format(
 def test_api_refuses_wrong_settings(
     sandbox: Sandbox, environment: dict[str, str], message: str
 ) -> None:
-    api = sandbox.run("pynomaly:production", **environment)
+    api = sandbox.run("pynomaly:production", options=as_options(environment))
     assert api.exit_code() == 1
     assert api.logs().startswith("CRITICAL:pynomaly.settings:")
     assert message in api.logs()

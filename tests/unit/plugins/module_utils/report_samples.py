@@ -237,8 +237,7 @@ UNREACHABLE = {
 FAILED = {
     "failed": True,
     "changed": False,
-    "msg": "thresholds: unknown probe id 'postgres.connection'; did you mean "
-    "postgres.connections?",
+    "msg": "thresholds: unknown probe id 'postgres.connection'; did you mean postgres.connections?",
 }
 
 

@@ -85,6 +85,12 @@ def test_config_test_passes() -> None:
             "critical",
             'nginx -t fails: unknown directive "lisen" in /etc/nginx/a.conf:3',
         ),
+        (
+            1,
+            "2026/11/24 07:51:02 [emerg] 15#15: host not found in upstream\n",
+            "critical",
+            "nginx -t fails: host not found in upstream",
+        ),
         (1, "", "critical", "nginx -t fails: nothing"),
         (
             127,
@@ -110,6 +116,7 @@ def test_config_test_fails(exit_code: int, output: str, status: str, message: st
 DUMP = r"""
 nginx: the configuration file /etc/nginx/nginx.conf syntax is ok
 nginx: configuration file /etc/nginx/nginx.conf test is successful
+2026/11/24 07:51:02 [warn] 15#15: the "user" directive { makes sense only
 # configuration file /etc/nginx/nginx.conf:
 user nginx; # a comment; with } marks {
 http {

@@ -45,6 +45,7 @@ def test_history_is_a_table_with_what_was_said_and_the_undo_below() -> None:
             operation(operation="backup", outcome="failed", changed=None, duration_seconds=None),
         ],
         2,
+        4,
     )
     assert lines[0].split() == [
         "when", "(UTC)", "operation", "project", "who", "outcome", "took", "changed", "run",
@@ -77,6 +78,7 @@ def test_history_fits_its_width_and_never_cuts_an_undo() -> None:
             )
         ],
         1,
+        2,
     )
     assert f"    undo: {undo}" in lines
     others = [line for line in lines if undo not in line]
@@ -86,8 +88,9 @@ def test_history_fits_its_width_and_never_cuts_an_undo() -> None:
 
 
 def test_nothing_recorded_nothing_selected_and_more_than_shown_are_said() -> None:
-    assert text.history_lines([], 0) == ["nothing has been recorded on this host"]
-    assert "1 of 7 operations" in text.history_lines([operation()], 7)[-1]
+    assert text.history_lines([], 0, 0) == ["nothing has been recorded on this host"]
+    assert text.history_lines([], 0, 9) == ["nothing that was recorded on this host matches"]
+    assert "1 of 7 operations" in text.history_lines([operation()], 7, 14)[-1]
 
 
 @pytest.mark.parametrize(
@@ -95,12 +98,12 @@ def test_nothing_recorded_nothing_selected_and_more_than_shown_are_said() -> Non
     [(0.25, "0.2s"), (42.0, "42s"), (60, "1m00s"), (3700, "1h01m"), (None, "-")],
 )
 def test_durations_are_short(seconds: Any, shown: str) -> None:
-    row = text.history_lines([operation(duration_seconds=seconds)], 1)[2].split()
+    row = text.history_lines([operation(duration_seconds=seconds)], 1, 2)[2].split()
     assert row[-3] == shown
 
 
 def test_written_control_characters_do_not_reach_the_terminal() -> None:
-    lines = text.history_lines([operation(user="eve\x1b[2J", summary="one\ntwo\u2028three")], 1)
+    lines = text.history_lines([operation(user="eve\x1b[2J", summary="one\ntwo\u2028three")], 1, 2)
     assert not any(ord(character) < 32 for line in lines for character in line)
     assert "    one two three" in lines
 
@@ -173,6 +176,10 @@ def test_failure_is_the_task_and_what_it_said() -> None:
     )
     assert text.failure_text({}, {"action": "command"}) == "command: it failed without a message"
     assert text.failure_text({"stderr": "denied"}, {}) == "a task: denied"
+
+
+def test_host_that_is_stopped_by_the_failure_of_another_says_so() -> None:
+    assert text.failure_text({}, {}).startswith("stopped, because another host failed")
 
 
 def test_failure_of_a_loop_is_what_its_failed_items_said() -> None:
