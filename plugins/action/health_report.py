@@ -134,11 +134,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     ) -> dict[str, Any]:
         answer: dict[str, Any] = super().run(tmp, task_vars)
         variables: Mapping[str, Any] = task_vars or {}
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec=ARGUMENT_SPEC,
-            mutually_exclusive=[("variable", "hosts")],
-            required_one_of=[("variable", "hosts")],
-        )
+        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        if (arguments["variable"] is None) == (arguments["hosts"] is None):
+            raise AnsibleActionFail("expected one of variable and hosts, seen both or neither")
         outcomes = self._outcomes(arguments, variables)
         now = datetime.datetime.now(datetime.timezone.utc)
         kind = arguments["kind"]

@@ -17,7 +17,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     Container,
     Mount,
     PublishedPort,
-    Stack,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     CRITICAL,
@@ -32,6 +31,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
 SERVICE_LABEL = "com.docker.compose.service"
 NUMBER_LABEL = "com.docker.compose.container-number"
 CONFIG_HASH_LABEL = "com.docker.compose.config-hash"
+VERSION_LABEL = "com.docker.compose.version"
 IMAGE_LABEL = "com.docker.compose.image"
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?$")
@@ -366,7 +366,8 @@ def image_measurement(
             return Measurement(
                 target,
                 container.image,
-                f"{container.name}: configuration changed since it was started",
+                f"{container.name}: configuration changed since it was started"
+                f" (with Compose {container.labels.get(VERSION_LABEL, 'of unknown version')})",
                 WARNING,
             )
     return Measurement(
@@ -410,12 +411,6 @@ def normalize_reference(reference: str) -> str:
     if ":" not in name.rpartition("/")[2] and "@" not in text and not text.startswith("sha256:"):
         text += ":latest"
     return text
-
-
-def targets_of_services(stack: Stack, probes: Sequence[str]) -> list[Target]:
-    """A target for each probe of each service, declared or only running."""
-    names = list(stack.services) + [name for name in stack.containers if name not in stack.services]
-    return [Target(probe, name) for name in names for probe in probes]
 
 
 def start_allowance_seconds(healthcheck: Optional[Mapping[str, Any]]) -> float:

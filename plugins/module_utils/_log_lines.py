@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
+
+from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Measurement, Target
 
 MAX_LINE_BYTES = 65536
 
@@ -442,3 +444,17 @@ class ErrorCounter:
         kept = sorted(self._counts.items(), key=lambda item: -item[1])[: MAX_DISTINCT_MESSAGES // 2]
         self._counts = dict(kept)
         self._examples = {key: self._examples[key] for key, _count in kept}
+
+
+def errors_measurement(
+    target: Target, counter: ErrorCounter, window_hours: float, remarks: Sequence[str] = ()
+) -> Measurement:
+    """``logs.errors`` of a service; ``remarks`` say what of its log was not read."""
+    top = counter.top()
+    lines = "line" if counter.errors == 1 else "lines"
+    message = f"{counter.errors} error {lines} of {counter.lines} in {window_hours:g} h"
+    if top:
+        message += f", most often ({top[0]['count']}x): {top[0]['example'][:120]}"
+    if remarks:
+        message += f"; {'; '.join(remarks)}"
+    return Measurement(target, counter.errors, message, detail=top or None)

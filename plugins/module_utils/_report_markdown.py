@@ -31,7 +31,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
 
 #: What CommonMark or GitHub's dialect gives a meaning inside a line. An underscore within a word
 #: has none, and is left alone because most text here is names.
-_SPECIAL = re.compile(r"([\\`*\[\]|~<>$]|(?<!\w)_|_(?!\w))")
+_SPECIAL = re.compile(r"([\\`*\[\]|~<>$]|(?<![^\W_])_|_(?![^\W_]))")
 
 #: What would begin a heading, a list or a quotation at the start of a block.
 _BLOCK_START = re.compile(r"^([-+#=]|\d+(?=[.)]))")

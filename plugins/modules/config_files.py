@@ -359,15 +359,22 @@ def difference(root: Path, wanted: Item, rendered: str) -> dict[str, str]:
     """One file's entry for diff mode; ``rendered`` is the content before digests are filled in."""
     path = root / wanted.path
     before = read(path)
-    after = rendered
-    if needs_digest(rendered):
-        before, after = mask_digests(before or ""), mask_digests(rendered)
+    secret = needs_digest(rendered)
     return {
         "before_header": str(path) if before is not None else "(no such file)",
         "after_header": str(path),
-        "before": before or "",
-        "after": after,
+        "before": mask_digests(before or "") if secret else before or "",
+        "after": mask_digests(rendered) if secret else rendered,
     }
+
+
+def may_validate(module: AnsibleModule, root: Path, validation: Mapping[str, Any]) -> bool:
+    """Whether there is what a validation needs; in check mode nothing may have been made yet."""
+    if not module.check_mode:
+        return True
+    environment_file = module.params["environment_file"]
+    made = root.is_dir() and (environment_file is None or Path(environment_file).is_file())
+    return made and bool(validation["check_mode"])
 
 
 def apply(module: AnsibleModule) -> dict[str, Any]:
@@ -390,7 +397,7 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     validated = []
     for validation in module.params["validations"]:
         touched = any(is_below(wanted.path, validation["path"]) for wanted in changed)
-        if touched and root.is_dir() and (validation["check_mode"] or not module.check_mode):
+        if touched and may_validate(module, root, validation):
             # Check mode leaves the root alone, its time stamp too.
             validate(root, validation, files, None if module.check_mode else root)
             validated.append(validation["name"])

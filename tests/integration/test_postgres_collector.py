@@ -16,6 +16,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extras
 import pytest
+from ansible_collections.pynomaly.ops.plugins.module_utils import _postgres
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     CheckSettings,
     Container,
@@ -470,7 +471,7 @@ def test_a_server_that_hangs_in_the_middle_ends_in_time(
 def test_a_slow_statement_leaves_the_others(
     project: Project, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres.postgres, "WRAPAROUND_SQL", "SELECT pg_sleep(60)")
+    monkeypatch.setattr(_postgres, "WRAPAROUND_SQL", "SELECT pg_sleep(60)")
     results = check(project.stack(), engine)
     assert trouble(results) == {"postgres.wraparound": "unknown"}
     assert "statement timeout" in results["postgres.wraparound"]["message"]

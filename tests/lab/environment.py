@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from lab import nodes
@@ -27,11 +29,11 @@ def ensure(name: str) -> Path:
     version = run([python, "-c", "import sys; print(sys.version)"], timeout_seconds=30).stdout
     directory = folder("environments") / name_for(name, python, version)
     stamp = directory / "complete"
-    if stamp.exists():
-        return directory
-    with exclusive():
+    with exclusive() if not stamp.exists() else nullcontext():
         if stamp.exists():
+            stamp.touch()
             return directory
+        _forget_unused()
         _ensure_venv_module(python)
         say(f"making the Python environment {directory} (once, some minutes)")
         with step(f"made the environment {name}"):
@@ -60,6 +62,7 @@ def interpreter() -> str:
     return str(system) if system.exists() else sys.executable
 
 
+_KEPT_SECONDS = 30 * 86400
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -84,6 +87,13 @@ def _requirements(name: str) -> str:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     included = [line.split()[1] for line in text.splitlines() if line.startswith("-r ")]
     return text + "".join(_requirements(Path(other).stem) for other in included)
+
+
+def _forget_unused() -> None:
+    """Remove environments that nothing has used for a month: each has hundreds of megabytes."""
+    for stamp in folder("environments").glob("*/complete"):
+        if time.time() - stamp.stat().st_mtime > _KEPT_SECONDS:
+            shutil.rmtree(stamp.parent)
 
 
 def _ensure_venv_module(python: str) -> None:

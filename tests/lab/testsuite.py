@@ -45,12 +45,13 @@ class Part:
         directory: Path | None = None,
         variables: Mapping[str, str] | None = None,
         expect_silence: str = "",
-    ) -> None:
+    ) -> bool:
         """Run a command, shown; a non-zero exit code fails the part, and the part goes on.
 
-        With ``expect_silence``, a regular expression, a line that matches it fails too.
+        Returns whether the command did what it should. With ``expect_silence``, a regular expression, a line that matches it fails too.
         """
         say(f"\n$ {quoted(argv)}")
+        failures_before = len(self.failures)
         environment_variables = {**environment.variables(self.home), **(variables or {})}
         where = directory or collection_root()
         try:
@@ -76,9 +77,10 @@ class Part:
                 )
         except LabError as error:
             self.failures.append(str(error))
-            return
+            return False
         if code != 0:
             self.failures.append(f"{quoted(argv)}: exit code {code}")
+        return len(self.failures) == failures_before
 
     def require(self, path: Path, what: str) -> bool:
         """Fail the part when what it is to test does not exist."""
@@ -171,12 +173,11 @@ def _unit_in_container(part: Part, key: str) -> None:
     if not (home / "complete").exists():
         shutil.rmtree(home, ignore_errors=True)
         requirements = ROOT / "requirements" / "unit.txt"
-        part.command(*container, "python3", "-m", "venv", str(home))
-        part.command(
+        made = part.command(*container, "python3", "-m", "venv", str(home)) and part.command(
             *(*container, str(home / "bin" / "pip"), "install", "--quiet"),
             *("--disable-pip-version-check", "--requirement", str(requirements)),
         )
-        if part.failures:
+        if not made:
             return
         (home / "complete").touch()
     part.command(
@@ -216,7 +217,7 @@ def _importer(part: Part) -> None:
             expect_silence=r"^(WARNING|ERROR|CRITICAL)\b.*",
         )
         installed = directory / "installed"
-        clean = {"ANSIBLE_COLLECTIONS_PATH": str(installed), "ANSIBLE_INVENTORY": "localhost,"}
+        clean = {"ANSIBLE_COLLECTIONS_PATH": str(installed)}
         part.command(
             *("ansible-galaxy", "collection", "install", "--no-deps", "--offline"),
             *("--collections-path", str(installed), str(built[0])),
@@ -226,7 +227,8 @@ def _importer(part: Part) -> None:
         playbooks = installed / "ansible_collections" / "pynomaly" / "ops" / "playbooks"
         for playbook in sorted(playbooks.glob("*.yml")):
             part.command(
-                *("ansible-playbook", "--syntax-check", f"pynomaly.ops.{playbook.stem}"),
+                *("ansible-playbook", "--inventory", "localhost,", "--syntax-check"),
+                f"pynomaly.ops.{playbook.stem}",
                 directory=directory,
                 variables=clean,
             )

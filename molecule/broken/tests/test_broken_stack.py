@@ -115,7 +115,8 @@ def restart_loop(server: Server) -> Iterator[None]:
             lambda: (
                 int(
                     server.run(
-                        f"docker inspect --format '{{{{.RestartCount}}}}' {server.container(service)}"
+                        f"docker inspect --format '{{{{.RestartCount}}}}' "
+                        f"{server.container(service)}"
                     )
                 )
                 >= 4
@@ -285,7 +286,8 @@ def dead_tuples(server: Server) -> Iterator[None]:
         "the dead tuples are counted",
         lambda: (
             server.sql(
-                "SELECT n_dead_tup >= 40000 FROM pg_stat_user_tables WHERE relname = 'breakage_rows'"
+                "SELECT n_dead_tup >= 40000 FROM pg_stat_user_tables "
+                "WHERE relname = 'breakage_rows'"
             )
             == "t"
         ),

@@ -50,11 +50,11 @@ def run_command(
     stdin: Optional[str] = None,
     max_bytes: int = 16 * 1024 * 1024,
 ) -> CommandResult:
-    """Run a program to its end: ``stdin`` or nothing on standard input, output read up to ``max_bytes`` a stream.
+    """Run a program to its end, with ``stdin`` or nothing on its standard input.
 
-    ``environment`` is added to this process's own, with the locale pinned to C. Raises
-    L{CommandError} where it cannot be started, or does not end within ``timeout_seconds``: then it
-    and what it started are killed.
+    Of each output ``max_bytes`` are kept. ``environment`` is added to this process's own, with
+    the locale pinned to C. Raises L{CommandError} where it cannot be started, or does not end
+    within ``timeout_seconds``: then it and what it started are killed.
     """
     name = os.path.basename(argv[0])  # noqa: PTH119
     deadline = time.monotonic() + timeout_seconds

@@ -12,6 +12,7 @@ probes judge them, and an expired one must not hide whether the API is well.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import queue
@@ -195,7 +196,10 @@ def _handshake_error(error: Exception, deadline: Deadline) -> HttpError:
             f"accepts connections and does not finish the TLS handshake "
             f"within {deadline.seconds:g} s",
         )
-    if isinstance(error, ssl.SSLEOFError):
+    # Before Python 3.10 an end of file has no class of its own.
+    if isinstance(error, ssl.SSLEOFError) or (
+        isinstance(error, ssl.SSLError) and "EOF" in str(error)
+    ):
         return HttpError(CLOSED, "closed the connection during the TLS handshake")
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).replace("_", " ").lower()
@@ -225,17 +229,20 @@ def get(
         if endpoint.scheme == "https":
             sock = _handshake(sock, endpoint, deadline)
         reader = _DeadlineReader(sock, deadline)
+        answer = http.client.HTTPResponse(cast(socket.socket, _ReaderOnly(reader)))
         try:
-            _arm(sock, deadline)
-            sock.sendall(request)
-            answer = http.client.HTTPResponse(cast(socket.socket, _ReaderOnly(reader)))
-            answer.begin()
-            body = answer.read(max_body_bytes + 1)
+            # Closed at once, also after an error: left to the garbage collector it complains.
+            with contextlib.closing(answer):
+                _arm(sock, deadline)
+                sock.sendall(request)
+                answer.begin()
+                body = answer.read(max_body_bytes + 1)
+                missing = answer.length
         except (OSError, http.client.HTTPException) as error:
             raise _answer_error(error, reader.received, deadline) from error
-        if len(body) <= max_body_bytes and answer.length:
+        if len(body) <= max_body_bytes and missing:
             # Before Python 3.12 a body that ends early is not told when an amount is read.
-            raise HttpError(CLOSED, f"closed the connection {answer.length} bytes too early")
+            raise HttpError(CLOSED, f"closed the connection {missing} bytes too early")
         return Response(
             status=answer.status,
             reason=answer.reason,

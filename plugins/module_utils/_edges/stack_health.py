@@ -93,7 +93,7 @@ def check_stack(
             return
         start(_stack_collectors(check.stack, settings, engine))
 
-    start(host.collectors(settings, started_at))
+    start(host.collectors(check.stack, settings, started_at))
     start(maintenance_records.collectors(check.stack, settings))
     if any(_needs_engine(selector) for selector in selectors):
         run.start([Collector("discovery", (), find_stack)])

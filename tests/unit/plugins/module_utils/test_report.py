@@ -178,7 +178,9 @@ def test_a_host_of_which_nothing_is_known_does_not_look_well(outcome: Any) -> No
 
 
 def test_a_skipped_host_is_skipped() -> None:
-    entry = host_entry("n", {"skipped": True, "skip_reason": "Conditional result was False"}, "x")
+    entry = host_entry(
+        "n", {"skipped": True, "skip_reason": "Conditional result was False"}, "never"
+    )
     assert entry["status"] == "skipped"
     assert entry["results"][0]["message"] == "Conditional result was False"
 

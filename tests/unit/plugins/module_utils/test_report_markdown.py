@@ -60,9 +60,7 @@ def test_nothing_starts_a_block(text: str) -> None:
 
 
 def test_entities_and_mentions_are_disarmed() -> None:
-    assert escape("&lt; @everyone ops@example.org") == (
-        "&amp;lt; @\u200beveryone ops@example.org"
-    )
+    assert escape("&lt; @everyone ops@example.org") == ("&amp;lt; @\u200beveryone ops@example.org")
 
 
 @pytest.mark.parametrize("text", ["a", "`a`", "a``b", "```", "a|b", "<b>", "SELECT `x`; --"])

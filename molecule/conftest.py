@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A server with the stack on it, and the daily check as its users run it."""
+"""A lab server, and the daily check as its users run it, for every scenario."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import testinfra
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 PROJECT_DIR = "/opt/pynomaly"
-NODE = "node1"
+CANARY = "canary-3f7c1d"
 
 
 class Server:
@@ -80,8 +81,9 @@ class Server:
 class Check:
     """The daily check, run from the controller over SSH."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, node: str) -> None:
+        self.folder = folder
+        self._node = node
         self._since = time.time()
         self.seconds = 0.0
         self.output = ""
@@ -90,29 +92,41 @@ class Check:
         """Look no further back in the logs than this moment."""
         self._since = time.time()
 
-    def run(self, **variables: Any) -> dict[str, Any]:
+    def run(self, *arguments: str, **variables: Any) -> dict[str, Any]:
         """One report's host entry, with ``exit_code`` added. Logs are read since L{forget}."""
+        given = json.dumps(variables)
+        report, code = self.report("-l", self._node, *arguments, "-e", given)
+        (entry,) = report["hosts"]
+        return {**entry, "exit_code": code}
+
+    def report(self, *arguments: str) -> tuple[dict[str, Any], int]:
+        """The whole report and the exit code of a run with these arguments."""
         window_seconds = max(time.time() - self._since, 1.0)
-        given = {
-            "pynomaly_report_dir": str(self._folder),
+        settings = {
+            "pynomaly_report_dir": str(self.folder),
             "pynomaly_check_log_window_hours": window_seconds / 3600,
             "pynomaly_check_error_rate_window_minutes": window_seconds / 60,
-            **variables,
         }
+        latest = self.folder / "daily_check-latest.json"
+        latest.unlink(missing_ok=True)
         started = time.monotonic()
-        completed = subprocess.run(
-            ["ansible-playbook", "pynomaly.ops.daily_check", "-l", NODE, "-e", json.dumps(given)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        code, self.output = playbook("daily_check", "-e", json.dumps(settings), *arguments)
         self.seconds = time.monotonic() - started
-        self.output = completed.stdout + completed.stderr
         assert "Traceback" not in self.output
-        report = json.loads((self._folder / "daily_check-latest.json").read_text())
-        (entry,) = report["hosts"]
-        return {**entry, "exit_code": completed.returncode}
+        assert latest.exists(), self.output
+        return json.loads(latest.read_text()), code
+
+
+def playbook(name: str, *arguments: str) -> tuple[int, str]:
+    """Run C{pynomaly.ops.NAME}; the exit code, and all that was printed."""
+    completed = subprocess.run(
+        ["ansible-playbook", f"pynomaly.ops.{name}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return completed.returncode, completed.stdout + completed.stderr
 
 
 def troubles(entry: dict[str, Any]) -> dict[str, str]:
@@ -125,12 +139,16 @@ def troubles(entry: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def server() -> Server:
-    import testinfra
-
-    return Server(testinfra.get_host(f"ansible://{NODE}"))
+def node() -> str:
+    """The server; a scenario on another one has a fixture of its own."""
+    return "node1"
 
 
 @pytest.fixture(scope="session")
-def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    return Check(tmp_path_factory.mktemp("reports"))
+def server(node: str) -> Server:
+    return Server(testinfra.get_host(f"ansible://{node}"))
+
+
+@pytest.fixture(scope="session")
+def check(tmp_path_factory: pytest.TempPathFactory, node: str) -> Check:
+    return Check(tmp_path_factory.mktemp("reports"), node)
