@@ -195,13 +195,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 for name in variables["ansible_play_hosts_all"]
             }
         outcomes: dict[str, Optional[Mapping[str, Any]]] = {}
-        for name, outcome in given.items():
+        for name, outcome in plain(given).items():
             if outcome is not None and not isinstance(outcome, Mapping):
                 raise AnsibleActionFail(
                     f"hosts: seen {type(outcome).__name__} for {name}, expected what a task "
                     "registered there"
                 )
-            outcomes[str(name)] = plain(outcome)
+            outcomes[name] = outcome
         return outcomes
 
     def _written(

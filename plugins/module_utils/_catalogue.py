@@ -508,7 +508,7 @@ _ALL = (
         direction=ABOVE,
         warning=0,
         critical=None,
-        hint="the targets page of Prometheus: /targets?search=&scrapePool=",
+        hint="the targets page of Prometheus: /targets",
         source=OURS,
     ),
     ProbeDefinition(

@@ -49,6 +49,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import (
     served_chain,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._http import Endpoint
+from ansible_collections.pynomaly.ops.plugins.module_utils._nginx import TlsServer
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Policy, result
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
     Collector,
@@ -524,6 +525,27 @@ def test_a_certificate_for_another_name(sound: tuple[Path, Path], authority: Aut
     assert nameless["status"] == "critical"
     assert "for no name at all" in nameless["message"]
     assert check_tls(sound, None)["tls.name"]["status"] == "skipped"
+
+
+def test_where_nginx_speaks_tls() -> None:
+    published = (
+        PublishedPort(443, "::", 8443),
+        PublishedPort(443, "0.0.0.0", 8443),
+        PublishedPort(9443, "10.0.0.5", 9443),
+        PublishedPort(80, "0.0.0.0", 80),
+    )
+    front = container("nginx", addresses=("172.18.0.9",), ports=published)
+    inner = container("nginx", addresses=("172.18.0.9",))
+    both = [TlsServer((443,), (), ()), TlsServer((443, 9443), (), ())]
+
+    def doors(one: Container, servers: list[TlsServer], **fields: Any) -> list[str]:
+        return [door.netloc for door in tls.tls_doors(one, servers, settings(**fields))]
+
+    assert doors(front, both) == ["127.0.0.1:8443", "10.0.0.5:9443"]
+    assert doors(front, []) == ["127.0.0.1:8443"]
+    assert doors(front, both, tls_port=444) == ["127.0.0.1:444"]
+    assert doors(inner, both) == ["172.18.0.9:443", "172.18.0.9:9443"]
+    assert doors(inner, []) == []
 
 
 def test_tls_that_hangs_is_critical_in_time() -> None:

@@ -482,6 +482,20 @@ def test_history_of_a_damaged_journal_shows_the_rest(site: Site) -> None:
     assert "journal: 1 damaged line" in output and "finished" in output
 
 
+@pytest.mark.skipif(
+    not Path("/var/run/docker.sock").exists(), reason="status asks the Docker engine: none is here"
+)
+def test_status_shows_the_lock_and_what_was_left_open(site: Site) -> None:
+    site.act(TEMPORARY)
+    assert site.run("deploy.yml", close_page=False)[0] == 0
+    hold(site)
+    code, output = site.run("pynomaly.ops.status", pynomaly_project_name="no-such-project")
+    assert code == 0, output
+    assert "no-such-project" in output
+    assert "lock: restore of pynomaly by bob@ws2 since" in output
+    assert "left open: maintenance_page of pynomaly since" in output
+
+
 @pytest.mark.parametrize("word", [None, "yes", "restore:other", "rollback:pynomaly"])
 def test_without_the_word_nothing_is_touched(site: Site, word: Any) -> None:
     variables = {} if word is None else {"confirm": word}

@@ -35,6 +35,8 @@ SECRETS = (ADMIN_PASSWORD, APP_PASSWORD, APP_URL_PASSWORD, WRONG_PASSWORD)
 APP_URL = f"postgresql+asyncpg://pynomaly:{APP_URL_PASSWORD}@postgres:5432/pynomaly_prod"
 MAX_CONNECTIONS = 12
 ORDINARY = MAX_CONNECTIONS - 3
+#: su forgets where the image has its programs.
+PATH = "export PATH=$PATH:/usr/lib/postgresql/$(ls /usr/lib/postgresql)/bin; "
 
 Client = Callable[[dict[str, str]], Container]
 
@@ -490,9 +492,54 @@ def test_a_host_without_psycopg2_says_what_to_install(
     assert "python3-psycopg2" in results["postgres.ready"]["hint"]
 
 
-def test_a_stopped_server_is_one_red_line(
-    project: Project, engine: Engine, server: Container, client: Client
+def test_a_standby_and_its_primary_tell_how_far_it_is_behind(
+    project: Project, engine: Engine, server: Container
 ) -> None:
+    hba = "host replication postgres samenet scram-sha-256"
+    docker("exec", server.name, "sh", "-c", f"echo {hba} >> /var/lib/postgresql/data/pg_hba.conf")
+    sql(server, "SELECT pg_reload_conf()")
+    script = (
+        "set -e; pg_basebackup --host postgres --username postgres --pgdata /standby "
+        "--write-recovery-conf --checkpoint fast; exec postgres -D /standby"
+    )
+    standby = project.start(
+        "postgres-standby",
+        "postgres",
+        {"PGPASSWORD": ADMIN_PASSWORD},
+        ["-c", f"install -d -o postgres -m 0700 /standby; exec su postgres -c '{PATH}{script}'"],
+        ["--entrypoint", "bash"],
+    )
+    try:
+        wait_until("the standby lets its administrator in", lambda: accepts(standby))
+        streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        wait_until("the standby streams", lambda: sql(server, streaming) == [(1,)])
+        primary = check(project.stack(), engine)
+        assert trouble(primary) == {}
+        assert primary["postgres.replication_lag"]["message"].startswith("1 standby, walreceiver")
+        behind = project.stack(postgres="postgres-standby")
+        results = check(behind, engine)
+        assert trouble(results) == {}
+        assert "a standby" in results["postgres.ready"]["message"]
+        assert results["postgres.replication_lag"]["status"] == "ok"
+        sql(standby, "SELECT pg_wal_replay_pause()")
+        sql(server, "INSERT INTO events SELECT n, 'x' FROM generate_series(5001, 6000) AS n")
+        received = "SELECT pg_last_wal_receive_lsn() <> pg_last_wal_replay_lsn()"
+        wait_until("the standby has more than it replays", lambda: sql(standby, received)[0][0])
+        late = check(behind, engine, {"postgres.replication_lag": {"warning": 0}})
+        assert trouble(late) == {"postgres.replication_lag": "warning"}
+        docker("kill", server.name)
+        alone = check(behind, engine)
+        assert trouble(alone) == {"postgres.replication_lag": "warning"}
+        assert "receives no WAL" in alone["postgres.replication_lag"]["message"]
+    finally:
+        project.remove("postgres-standby")
+        docker("start", server.name)
+        wait_until("PostgreSQL is back", lambda: accepts(project.container("postgres")))
+
+
+@pytest.mark.usefixtures("server")
+def test_a_stopped_server_is_one_red_line(project: Project, engine: Engine, client: Client) -> None:
+    server = project.container("postgres")
     client({"DATABASE_URL": APP_URL})
     docker("stop", server.name)
     try:

@@ -271,15 +271,15 @@ def test_a_snapshot_that_fails_is_told(project: Project, engine: Engine, server:
         ask(server, ["SET", "some", "thing"], ["BGSAVE"])
         wait_until(
             "the snapshot has failed",
-            lambda: b"rdb_last_bgsave_status:err" in bytes(ask(server, ["INFO", "persistence"])),
-        )  # type: ignore[arg-type]
+            lambda: persistence(server)["rdb_last_bgsave_status"] == "err",
+        )
         results = check(project.stack(), engine)
     docker("exec", server.name, "chown", owner, "/data")
     ask(server, ["BGSAVE"])
     wait_until(
         "snapshots work again",
-        lambda: b"rdb_last_bgsave_status:ok" in bytes(ask(server, ["INFO", "persistence"])),
-    )  # type: ignore[arg-type]
+        lambda: persistence(server)["rdb_last_bgsave_status"] == "ok",
+    )
     assert trouble(results) == {"redis.last_save": "critical", "redis.ping": "critical"}
     assert "refuses writes" in results["redis.ping"]["message"]
 
@@ -299,8 +299,8 @@ def test_a_change_that_waits_for_its_snapshot_ages(
     with configured(server, save="", appendonly="yes"):
         wait_until(
             "the append-only file is written",
-            lambda: b"aof_rewrite_in_progress:0" in bytes(ask(server, ["INFO", "persistence"])),
-        )  # type: ignore[arg-type]
+            lambda: persistence(server)["aof_rewrite_in_progress"] == "0",
+        )
         appending = check(project.stack(), engine)
     assert appending["redis.last_save"]["status"] == "ok"
     assert "append-only" in appending["redis.last_save"]["message"]

@@ -12,9 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from lab import demo, environment, nodes, testsuite
-from lab.cache import ROOT
-from lab.shell import LabError, run_shown, say
+from lab import bench, demo, environment, nodes, testsuite
+from lab.shell import LabError, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     command.set_defaults(function=_shell)
 
-    command = commands.add_parser("bench", help="measure the daily check against its rivals")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT")
+    command = commands.add_parser(
+        "bench", help="measure the daily check against its rivals: one host, ten hosts"
+    )
+    command.add_argument("arguments", nargs="*", metavar="one|many")
     command.set_defaults(function=_bench)
     return parser
 
@@ -149,13 +150,4 @@ def _shell(parsed: argparse.Namespace) -> int:
 
 
 def _bench(parsed: argparse.Namespace) -> int:
-    script = ROOT / "tests" / "lab" / "bench.py"
-    if not script.exists():
-        raise LabError(f"There is no benchmark yet: {script} does not exist.")
-    nodes.up(1)
-    home = environment.ensure("runtime")
-    return run_shown(
-        [str(home / "bin" / "python"), str(script), *parsed.arguments],
-        timeout_seconds=3600,
-        environment=environment.variables(home),
-    )
+    return bench.main(parsed.arguments)

@@ -191,7 +191,8 @@ def _integration(part: Part) -> None:
         return
     nodes.up(1)
     known = images.load()
-    images.ensure_in_engine(known[images.BASE], known)
+    for image in known.values():
+        images.ensure_in_engine(image, known)
     part.command(
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/integration"),
         directory=ROOT,

@@ -201,7 +201,7 @@ class _TlsCheck:
                 (self._name,),
                 emit,
                 "no name to compare with: nginx's configuration has none, and "
-                "pynomaly_tls_server_name is not set",
+                "pynomaly_check_tls_server_name is not set",
             )
         else:
             emit(name_check(self._name, [(place, chain[0]) for place, chain in chains], name))
