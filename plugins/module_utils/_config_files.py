@@ -10,7 +10,7 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 _DIGEST = re.compile(r"@sha256\(([A-Za-z_][A-Za-z0-9_]*)\)@")
@@ -31,10 +31,11 @@ class Item:
     """
 
     path: str
-    content: Optional[str]
+    content: Optional[str] = field(repr=False)
     mode: int
     owner: Optional[int] = None
     group: Optional[int] = None
+    secret: bool = False
 
 
 def item(entry: Mapping[str, Any], is_directory: bool) -> Item:
@@ -47,8 +48,10 @@ def item(entry: Mapping[str, Any], is_directory: bool) -> Item:
         raise ConfigFilesError(
             f"{path}: mode {entry['mode']!r}, expected octal digits such as 0644"
         )
-    content = None if is_directory else entry["content"]
-    return Item(path, content, int(entry["mode"], 8), entry["owner"], entry["group"])
+    secret = None if is_directory else entry["secret_content"]
+    content = None if is_directory else entry["content"] if secret is None else secret
+    mode = int(entry["mode"], 8)
+    return Item(path, content, mode, entry["owner"], entry["group"], secret is not None)
 
 
 def needs_digest(content: str) -> bool:

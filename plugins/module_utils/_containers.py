@@ -246,6 +246,8 @@ def state_measurement(
     else:
         status = OK
         message = f"{running} of {expected} running"
+        if running > expected:
+            message = f"{running} running, the Compose file asks for {expected}"
         if not expected and not containers:
             message = "no container, as the Compose file asks"
     return Measurement(target, running, message, status, hint)

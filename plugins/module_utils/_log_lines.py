@@ -79,11 +79,14 @@ def split_lines(frames: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, byte
 # Telling an error
 
 #: A line without any of these cannot be an error in any format below.
-_MAYBE = re.compile(
-    rb"err|fatal|crit|panic|alert|emerg|severe|fail|can't|cannot|unable|crash|^<\d"
-    rb"|^[EF]\d{4} |\"level|\"severity\"",
-    re.IGNORECASE,
+_MARKS = tuple(
+    b"err eror fatal crit panic alert emerg severe fail can't cannot unable crash \"level"
+    b' "severity"'.split()
 )
+_MARKED_START = re.compile(rb"<\d|[EF]\d{4} ")
+#: Bytes of a line that are looked at.
+_LOOKED_AT = 4000
+
 _LEVEL = "ERROR|ERR|SEVERE|FATAL|CRITICAL|CRIT|PANIC|ALERT|EMERG|EMERGENCY"
 _OTHER = "TRACE|DEBUG|INFO|INFORMATION|NOTICE|LOG|WARN|WARNING|STATEMENT|DETAIL|HINT|CONTEXT"
 _TIMESTAMP = (
@@ -109,8 +112,10 @@ _LEADING = re.compile(
 # 2024-01-02 03:04:05.678 [main] ERROR my.Class - message (Java)
 _AFTER_FIELDS = re.compile(
     rf"{_TIMESTAMP}"
-    r"(?:(?:\s*\[[^\]]{1,60}\])+|(?:\s+[-|]\s+[^\s|]{1,60})+|\s+[A-Za-z_][\w.$/-]{3,60})"
-    rf"\s*[-|]?\s*(?:\[(?P<inner>{_LEVEL}|{_OTHER})\]|(?P<level>{_LEVEL}|{_OTHER}))"
+    rf"(?:(?:\s*\[(?!(?:{_LEVEL}|{_OTHER})\])[^\]]{{1,60}}\]){{1,5}}\s*[-|]?\s*"
+    rf"|(?:\s+[-|]\s+(?!(?:{_LEVEL}|{_OTHER})\b)[^\s|]{{1,60}}){{1,5}}\s+[-|]\s+"
+    rf"|\s+(?!(?:{_LEVEL}|{_OTHER})\b)[A-Za-z_][\w.$/-]{{3,60}}\s+)"
+    rf"(?:\[(?P<inner>{_LEVEL}|{_OTHER})\]|(?P<level>{_LEVEL}|{_OTHER}))"
     rf"(?:\s*[-|:]\s|:\s*|\s+{_NOT_PROSE}|$)"
 )
 # "error: message", as command-line tools put it
@@ -301,17 +306,21 @@ def _numbered(level: Any) -> str:
 # Making messages alike, and safe to show
 
 _MASK = "***"
+#: Where none of these is, none of the patterns below can match, and they are not tried.
+_SECRET_MARKS = (
+    *("://", "pass", "pwd", "secret", "token", "key", "credential", "authorization"),
+    *("cookie", "bearer", "basic", "eyj"),
+)
+_SCHEME = r"(\b[a-z][a-z0-9+.-]{0,30}://[^\s:/@'\"]{0,200}:)"
 _SECRETS = (
-    # scheme://user:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)", re.IGNORECASE), r"\1***"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s'\"]+(?=@)", re.IGNORECASE), r"\1***"),
-    (
-        re.compile(r"\b(Bearer|Basic|Digest|Token)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE),
-        r"\1 ***",
-    ),
+    # scheme://user:password@host, and one whose password has a slash or an at sign
+    (re.compile(_SCHEME + r"[^\s/@'\"]{1,500}(?=@)", re.IGNORECASE), r"\1***"),
+    (re.compile(_SCHEME + r"[^\s'\"]{1,500}(?=@)", re.IGNORECASE), r"\1***"),
+    (re.compile(r"\b(Bearer)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE), r"\1 ***"),
+    (re.compile(r"\b(Basic)\s+(?=\S{0,500}[\d=])[A-Za-z0-9+/=]{8,}", re.IGNORECASE), r"\1 ***"),
     (
         re.compile(
-            r"((?:authorization|x-api-key|cookie|set-cookie)['\"]?\s*[:=]\s*)"
+            r"((?:authorization|x-api-key|cookie|set-cookie)['\"]?\s{0,5}[:=]\s{0,5})"
             r"(?:\"[^\"]*\"|'[^']*'|(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&]+)",
             re.IGNORECASE,
         ),
@@ -319,8 +328,8 @@ _SECRETS = (
     ),
     (
         re.compile(
-            r"([\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key"
-            r"|private[_-]?key|credentials?)[\w.-]*['\"]?\s*(?:[:=]|\bis\b)\s*)"
+            r"((?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key"
+            r"|private[_-]?key|credentials?)[\w.-]{0,40}['\"]?\s{0,5}(?:[:=]|\bis\b)\s{0,5})"
             r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;&)}\]]+)",
             re.IGNORECASE,
         ),
@@ -328,7 +337,7 @@ _SECRETS = (
     ),
     (re.compile(r"(\bPASSWORD\s+)'(?:[^']|'')*'", re.IGNORECASE), r"\1'***'"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"), _MASK),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*", re.DOTALL), _MASK),
+    (re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*", re.DOTALL), _MASK),
 )
 
 _ALIKE = (
@@ -352,6 +361,9 @@ _ALIKE = (
 
 def mask_secrets(text: str) -> str:
     """The text with what looks like a password, token, or key replaced by ``***``."""
+    lowered = text.lower()
+    if not any(mark in lowered for mark in _SECRET_MARKS):
+        return text
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -360,7 +372,7 @@ def mask_secrets(text: str) -> str:
 def normalize(message: str) -> str:
     """A message without what differs from one occurrence to the next: numbers, ids, addresses,
     quoted strings, times."""
-    text = " ".join(message[:1000].split())
+    text = " ".join(message[:400].split())
     for pattern, replacement in _ALIKE:
         text = pattern.sub(replacement, text)
     return text[:200]
@@ -391,10 +403,11 @@ class ErrorCounter:
             return
         if not line.strip() or line[:1] in (b" ", b"\t") or line.startswith(_CHAINED):
             return  # goes on with the line before, whatever words it has
-        if not _MAYBE.search(line):
+        lowered = line[:_LOOKED_AT].lower()
+        if not any(mark in lowered for mark in _MARKS) and not _MARKED_START.match(line):
             self._after_error[stream] = False
             return
-        text = line.decode("utf-8", errors="replace")
+        text = line[:_LOOKED_AT].decode("utf-8", errors="replace")
         record = classify(text)
         self._after_error[stream] = record.is_error
         if record.is_error:
@@ -430,13 +443,12 @@ class ErrorCounter:
 
     def _count(self, message: str, example: str) -> None:
         self.errors += 1
-        masked = mask_secrets(message[:2000])
-        key = normalize(masked)
+        key = normalize(mask_secrets(message[:1000]))
         if key not in self._counts and len(self._counts) >= MAX_DISTINCT_MESSAGES:
             self._forget()
         self._counts[key] = self._counts.get(key, 0) + 1
         if key not in self._examples:
-            text = " ".join(mask_secrets(example[:2000]).split())
+            text = " ".join(mask_secrets(example[:1000]).split())
             self._examples[key] = text if len(text) <= 200 else text[:199] + "…"
 
     def _forget(self) -> None:

@@ -384,6 +384,9 @@ REPLICATION_STANDBY_SQL = """
 SELECT (SELECT count(*) FROM pg_stat_wal_receiver WHERE pid IS NOT NULL)::int AS receivers,
        pg_last_wal_receive_lsn()::text AS received,
        pg_last_wal_replay_lsn()::text AS replayed,
+       pg_is_wal_replay_paused() AS paused,
+       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::float8
+         AS behind_bytes,
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8
          AS replayed_ago_seconds
 """
@@ -681,15 +684,24 @@ def replication_standby(target: Target, rows: Rows, _who: Session) -> Sequence[M
         ]
     if row["received"] is not None and row["received"] == row["replayed"]:
         return [Measurement(target, 0.0, "all WAL that was received is replayed")]
+    behind = format_bytes(max(0.0, float(row["behind_bytes"] or 0.0)))
+    paused = ", replay is paused (SELECT pg_wal_replay_resume() ends that)" if row["paused"] else ""
     if ago is None:
-        return [_skipped(target, "this standby has not replayed a transaction yet")]
+        return [
+            Measurement(
+                target,
+                status=WARNING if row["paused"] else UNKNOWN,
+                message=f"{behind} of WAL received and not replayed{paused}; no transaction has "
+                "been replayed since the start, so there is no age to tell",
+            )
+        ]
     lag_seconds = max(0.0, float(ago))
     return [
         Measurement(
             target,
             round(lag_seconds, 1),
             f"the last replayed transaction is {format_seconds(lag_seconds)} old, "
-            "and more WAL has been received",
+            f"and {behind} of WAL received after it is not replayed{paused}",
         )
     ]
 

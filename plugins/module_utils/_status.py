@@ -24,7 +24,7 @@ VERSION_LABEL = "org.opencontainers.image.version"
 _LOOPBACK = ("127.0.0.1", "::1")
 _HEADINGS = ("SERVICE", "STATE", "HEALTH", "IMAGE", "VERSION", "UP", "PORTS")
 #: Columns after which a cell is shortened, the image from its left: its end tells more.
-_WIDEST = (22, 24, 9, 30, 12, 10, 30)
+_WIDEST = (22, 30, 9, 30, 14, 10, 30)
 _IMAGE_COLUMN = 3
 
 
@@ -102,9 +102,9 @@ def image_version(reference: str, labels: Mapping[str, str]) -> str:
 
 def status_table(status: Mapping[str, Any]) -> list[str]:
     """The lines of one screen, at most 100 columns, a row for each service."""
-    head = f"Project {status['project']} on Docker {status['engine_version']}"
+    head = printable(f"Project {status['project']} on Docker {status['engine_version']}")
     if not status["found"]:
-        seen = ", ".join(status["projects"]) or "none"
+        seen = printable(", ".join(status["projects"])) or "none"
         return _fitted(
             [
                 f"{head}: no container of it was seen",
@@ -112,9 +112,9 @@ def status_table(status: Mapping[str, Any]) -> list[str]:
                 "  next     ansible-playbook pynomaly.ops.status -e pynomaly_project_name=NAME",
             ]
         )
-    lines = [f"{head}, in {status['working_dir']}" if status["working_dir"] else head]
+    lines = [f"{head}, in {printable(status['working_dir'])}" if status["working_dir"] else head]
     if status["compose_error"]:
-        lines.append(f"  its Compose file cannot be read: {status['compose_error']}")
+        lines.append(f"  its Compose file cannot be read: {printable(status['compose_error'])}")
     lines.append("")
     lines += _columns([_HEADINGS, *(_row(service) for service in status["services"])])
     return _fitted(lines)
@@ -152,7 +152,7 @@ def _state(service: Mapping[str, Any]) -> str:
     elif len(containers) == 1:
         text = f"{stopped[0]['state']} ({stopped[0]['exit_code']})"
     else:
-        text = f"{running} of {max(wanted, running)}, 1 {stopped[0]['state']}"
+        text = f"{running} of {max(wanted, running)}, {stopped[0]['state']}"
     restarts = sum(one["restart_count"] for one in containers)
     if restarts:
         text += f", {restarts} restart" + ("s" if restarts > 1 else "")
@@ -213,4 +213,4 @@ def _shortened(text: str, limit: int, from_left: bool = False) -> str:
 
 
 def _fitted(lines: Iterable[str]) -> list[str]:
-    return [_shortened(printable(line), WIDTH).rstrip() for line in lines]
+    return [_shortened(line, WIDTH).rstrip() for line in lines]

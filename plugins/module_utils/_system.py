@@ -227,7 +227,9 @@ def parse_cpu_times(text: str) -> CpuTimes:
 def cpu_percent(before: CpuTimes, after: CpuTimes, own_ticks: float = 0.0) -> float:
     """Busy share between two samples, waiting for disks not counted, less ``own_ticks`` that the
     check itself spent: it should not measure itself."""
-    total = max(1, after.total - before.total)
+    total = after.total - before.total
+    if total <= 0:
+        return 0.0
     idle = after.idle - before.idle + after.iowait - before.iowait
     return round(max(0.0, min(100.0, 100.0 * (total - idle - own_ticks) / total)), 1)
 

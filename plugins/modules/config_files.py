@@ -60,7 +60,9 @@ options:
       content:
         description: The text.
         type: str
-        required: true
+      secret_content:
+        description: The text of a file that is a secret, such as a private key. Shown nowhere.
+        type: str
       mode:
         description: Octal digits.
         type: str
@@ -185,6 +187,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -234,10 +237,13 @@ ARGUMENT_SPEC: dict[str, Any] = {
         "default": [],
         "options": {
             "path": {"type": "str", "required": True},
-            "content": {"type": "str", "required": True},
+            "content": {"type": "str"},
+            "secret_content": {"type": "str", "no_log": True},
             "mode": {"type": "str", "default": "0644"},
             **OWNERSHIP,
         },
+        "required_one_of": [("content", "secret_content")],
+        "mutually_exclusive": [("content", "secret_content")],
     },
     "reloads": {
         "type": "list",
@@ -359,13 +365,22 @@ def difference(root: Path, wanted: Item, rendered: str) -> dict[str, str]:
     """One file's entry for diff mode; ``rendered`` is the content before digests are filled in."""
     path = root / wanted.path
     before = read(path)
-    secret = needs_digest(rendered)
+    after: Optional[str] = rendered
+    if wanted.secret:
+        before, after = hide(before), "(secret, changed)\n"
+    elif needs_digest(rendered):
+        before, after = before and mask_digests(before), mask_digests(rendered)
     return {
         "before_header": str(path) if before is not None else "(no such file)",
         "after_header": str(path),
-        "before": mask_digests(before or "") if secret else before or "",
-        "after": mask_digests(rendered) if secret else rendered,
+        "before": before or "",
+        "after": after or "",
     }
+
+
+def hide(content: Optional[str]) -> Optional[str]:
+    """For showing in place of a secret; C{None} where there is none."""
+    return None if content is None else "(secret)\n"
 
 
 def may_validate(module: AnsibleModule, root: Path, validation: Mapping[str, Any]) -> bool:
@@ -442,7 +457,7 @@ def fill(
             raise ConfigFilesError(
                 f"{one.path} needs the digest of {missing[0]}, which {environment_file} lacks"
             )
-        filled.append(Item(one.path, content, one.mode, one.owner, one.group))
+        filled.append(replace(one, content=content))
     return filled
 
 

@@ -84,7 +84,9 @@ options:
     description: Name of the run, such as an AWX job's number. Random where nothing is said.
     type: str
   started_at:
-    description: When the run began, ISO 8601. Where nothing is said, when the first host began.
+    description:
+      - When the run began, ISO 8601.
+      - Where nothing is said, it is taken to have begun as long ago as the slowest host took.
     type: str
 attributes:
   check_mode:

@@ -35,8 +35,6 @@ SECRETS = (ADMIN_PASSWORD, APP_PASSWORD, APP_URL_PASSWORD, WRONG_PASSWORD)
 APP_URL = f"postgresql+asyncpg://pynomaly:{APP_URL_PASSWORD}@postgres:5432/pynomaly_prod"
 MAX_CONNECTIONS = 12
 ORDINARY = MAX_CONNECTIONS - 3
-#: su forgets where the image has its programs.
-PATH = "export PATH=$PATH:/usr/lib/postgresql/$(ls /usr/lib/postgresql)/bin; "
 
 Client = Callable[[dict[str, str]], Container]
 
@@ -500,13 +498,15 @@ def test_a_standby_and_its_primary_tell_how_far_it_is_behind(
     sql(server, "SELECT pg_reload_conf()")
     script = (
         "set -e; pg_basebackup --host postgres --username postgres --pgdata /standby "
-        "--write-recovery-conf --checkpoint fast; exec postgres -D /standby"
+        "--write-recovery-conf --checkpoint fast; "
+        "exec postgres -D /standby -c max_prepared_transactions=2"
     )
+    become = "exec setpriv --reuid postgres --regid postgres --init-groups --"
     standby = project.start(
         "postgres-standby",
         "postgres",
         {"PGPASSWORD": ADMIN_PASSWORD},
-        ["-c", f"install -d -o postgres -m 0700 /standby; exec su postgres -c '{PATH}{script}'"],
+        ["-c", f"install -d -o postgres -m 0700 /standby; {become} bash -c '{script}'"],
         ["--entrypoint", "bash"],
     )
     try:
@@ -521,12 +521,16 @@ def test_a_standby_and_its_primary_tell_how_far_it_is_behind(
         assert trouble(results) == {}
         assert "a standby" in results["postgres.ready"]["message"]
         assert results["postgres.replication_lag"]["status"] == "ok"
+        sql(server, "INSERT INTO events VALUES (-1, 'replayed')")
+        replayed = "SELECT count(*) FROM events WHERE id = -1"
+        wait_until("the standby has replayed it", lambda: sql(standby, replayed) == [(1,)])
         sql(standby, "SELECT pg_wal_replay_pause()")
         sql(server, "INSERT INTO events SELECT n, 'x' FROM generate_series(5001, 6000) AS n")
         received = "SELECT pg_last_wal_receive_lsn() <> pg_last_wal_replay_lsn()"
         wait_until("the standby has more than it replays", lambda: sql(standby, received)[0][0])
         late = check(behind, engine, {"postgres.replication_lag": {"warning": 0}})
         assert trouble(late) == {"postgres.replication_lag": "warning"}
+        assert "replay is paused" in late["postgres.replication_lag"]["message"]
         docker("kill", server.name)
         alone = check(behind, engine)
         assert trouble(alone) == {"postgres.replication_lag": "warning"}

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from lab import bench, demo, environment, nodes, testsuite
+from lab import bench, demo, nodes, testsuite
 from lab.shell import LabError, say
 
 if TYPE_CHECKING:

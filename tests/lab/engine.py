@@ -66,7 +66,9 @@ def ensure_running() -> None:
     if answers():
         return
     with exclusive():
-        need({"docker": "docker.io", "dockerd": "docker.io", "iptables": "iptables"})
+        need({"dockerd": "docker.io", "iptables": "iptables"})
+        # Older releases have the command line in docker.io, newer ones in a package of its own.
+        need({"docker": "docker-cli"})
         if answers():
             return
         if Path("/run/systemd/system").is_dir():

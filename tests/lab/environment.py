@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab import nodes
 from lab.cache import ROOT, collections_path, exclusive, folder, short_hash
-from lab.packages import need
+from lab.packages import install as install_packages
 from lab.shell import LabError, run, say, step
 
 
@@ -99,7 +99,7 @@ def _forget_unused() -> None:
 def _ensure_venv_module(python: str) -> None:
     completed = run([python, "-c", "import ensurepip, venv"], timeout_seconds=30, check=False)
     if completed.returncode != 0:
-        need({"/nonexistent/python3-venv": "python3-venv"})
+        install_packages("python3-venv")
         completed = run([python, "-c", "import ensurepip, venv"], timeout_seconds=30, check=False)
     if completed.returncode != 0:
         raise LabError(

@@ -33,29 +33,36 @@ def need(packages: Mapping[str, str]) -> None:
     ``packages`` maps a program's name, or a file's absolute path, to the package that
     brings it. Raises LabError where apt or the right to use it is missing.
     """
-    missing = sorted(
-        {
-            package
+
+    def missing() -> dict[str, str]:
+        return {
+            thing: package
             for thing, package in packages.items()
             if not (Path(thing).exists() if thing.startswith("/") else is_installed(thing))
         }
-    )
-    if not missing:
-        return
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+
+    if missing():
+        install(*sorted(set(missing().values())))
+    for thing, package in missing().items():
+        raise LabError(f"{package} is installed, and still there is no {thing}. Is it in PATH?")
+
+
+def install(*names: str) -> None:
+    """Install packages with apt; LabError where apt or the right to use it is missing."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
     if shutil.which("apt-get") is None:
         raise LabError(
-            f"The lab needs {', '.join(missing)}, and there is no apt-get here to install them.\n"
+            f"The lab needs {', '.join(names)}, and there is no apt-get here to install them.\n"
             "It is made for Debian and Ubuntu; elsewhere install their equivalents by hand."
         )
     if os.geteuid() != 0:
         raise LabError(
-            f"The lab needs {', '.join(missing)}. Run as root:\n    {' '.join(command)}\n"
+            f"The lab needs {', '.join(names)}. Run as root:\n    {' '.join(command)}\n"
             "and then the same ./lab command again."
         )
     global _lists_are_fresh  # noqa: PLW0603  (one update serves the whole run)
-    with exclusive(), step(f"installed {', '.join(missing)}"):
-        say(f"installing {', '.join(missing)}")
+    with exclusive(), step(f"installed {', '.join(names)}"):
+        say(f"installing {', '.join(names)}")
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
         options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
         if not _lists_are_fresh:

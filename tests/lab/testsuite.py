@@ -48,7 +48,8 @@ class Part:
     ) -> bool:
         """Run a command, shown; a non-zero exit code fails the part, and the part goes on.
 
-        Returns whether the command did what it should. With ``expect_silence``, a regular expression, a line that matches it fails too.
+        Returns whether the command did what it should. With ``expect_silence``, a regular
+        expression, output that matches it fails too.
         """
         say(f"\n$ {quoted(argv)}")
         failures_before = len(self.failures)
@@ -66,8 +67,8 @@ class Part:
                 output = completed.stdout + completed.stderr
                 say(output.rstrip())
                 code = completed.returncode
-                if re.search(expect_silence, output, re.MULTILINE):
-                    self.failures.append(f"{quoted(argv)}: it says {expect_silence}, see above")
+                for complaint in re.finditer(expect_silence, output, re.MULTILINE):
+                    self.failures.append(f"{shortened(argv)}: {complaint.group()}")
             else:
                 code = run_shown(
                     argv,
@@ -79,7 +80,7 @@ class Part:
             self.failures.append(str(error))
             return False
         if code != 0:
-            self.failures.append(f"{quoted(argv)}: exit code {code}")
+            self.failures.append(f"{shortened(argv)}: exit code {code}")
         return len(self.failures) == failures_before
 
     def require(self, path: Path, what: str) -> bool:
@@ -88,6 +89,12 @@ class Part:
             return True
         self.failures.append(f"there is no {what}: {path.relative_to(ROOT)} does not exist")
         return False
+
+
+def shortened(argv: Sequence[str], characters: int = 120) -> str:
+    """Give a command for the summary: the whole of it stands where it ran."""
+    text = quoted(argv)
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def _lint(part: Part) -> None:

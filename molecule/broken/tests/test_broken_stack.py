@@ -56,6 +56,16 @@ def _allowed(seen: str, status: str, expected: Mapping[str, str]) -> bool:
 
 
 @contextmanager
+def mended_whatever_happens(broken: AbstractContextManager[None]) -> Iterator[None]:
+    """The breakages mend after their yield; a failed assertion must not keep them from it."""
+    broken.__enter__()
+    try:
+        yield
+    finally:
+        broken.__exit__(None, None, None)
+
+
+@contextmanager
 def stopped(server: Server, service: str) -> Iterator[None]:
     server.compose(f"stop {service}")
     yield
@@ -93,7 +103,7 @@ def overridden(server: Server, service: str, definition: Mapping[str, Any]) -> I
     files = f"-f {PROJECT_DIR}/compose.yaml -f {OVERRIDE}"
     server.compose(f"{files} up --detach --no-deps {service}")
     yield
-    server.compose(f"up --detach --no-deps {service}")
+    server.compose(f"up --detach {service}")
     server.run(f"rm {OVERRIDE}")
 
 
@@ -175,7 +185,7 @@ def out_of_memory(server: Server) -> Iterator[None]:
         lambda: server.compose(f"ps {API} --format '{{{{.Health}}}}'") == "healthy",
     )
     yield
-    server.compose(f"up --detach --force-recreate --no-deps {API}")
+    server.compose(f"up --detach --force-recreate {API}")
 
 
 @contextmanager
@@ -480,7 +490,7 @@ def test_breakage_is_named_and_its_mending_seen(
     breakage: Breakage, server: Server, check: Check
 ) -> None:
     check.forget()
-    with breakage.broken(server):
+    with mended_whatever_happens(breakage.broken(server)):
         found: dict[str, str] = {}
 
         def named() -> bool:

@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges import files
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
     ensure_directory,
     point_symlink,
@@ -103,7 +102,7 @@ def test_exclusive_never_overwrites(
         def refuse(*_arguments: object) -> None:
             raise OSError(errno.EPERM, "no hard links here")
 
-        monkeypatch.setattr(files.os, "link", refuse)
+        monkeypatch.setattr("os.link", refuse)
     write_atomically(tmp_path / "a", "first", 0o640, exclusive=True)
     with pytest.raises(FileExistsError):
         write_atomically(tmp_path / "a", "second", exclusive=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from ansible_collections.pynomaly.ops.plugins.module_utils import _log_lines
@@ -316,3 +317,20 @@ def test_the_measurement_says_how_many_and_what_and_what_was_not_read() -> None:
         "1 error line of 1 in 24 h, most often (1x): ERROR:app:boom; only half was read"
     )
     assert loud.detail == [{"count": 1, "message": "boom", "example": "ERROR:app:boom"}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"ERROR:a:" + b"password" * 8000,
+        b"ERROR:a:" + b"a:b" * 20000,
+        b"ERROR:a:" + b'"\\' * 20000,
+        b"error postgres://a:b" * 4000,
+        b"2024-01-02 03:04:05 " + b"[a] " * 10000 + b"error",
+        b"error" + b" " * 60000,
+    ],
+)
+def test_no_line_takes_long(line: bytes) -> None:
+    started = time.process_time()
+    ErrorCounter().add("stdout", line)
+    assert time.process_time() - started < 0.5

@@ -343,7 +343,7 @@ def test_replication_of_a_primary() -> None:
         (0, None, None, "warning", None),
         (1, "0/2", 30.0, None, 0.0),
         (1, "0/3", 30.0, None, 30.0),
-        (1, "0/3", None, "skipped", None),
+        (1, "0/3", None, "unknown", None),
     ],
 )
 def test_replication_of_a_standby(
@@ -353,10 +353,30 @@ def test_replication_of_a_standby(
         "receivers": receivers,
         "received": received,
         "replayed": "0/2",
+        "paused": False,
+        "behind_bytes": 1.0,
         "replayed_ago_seconds": ago,
     }
     seen = only(postgres.replication_standby(TARGET, [row], STANDBY))
     assert (seen.status, seen.value) == (status, value)
+
+
+def test_a_paused_standby() -> None:
+    row = {
+        "receivers": 1,
+        "received": "0/3",
+        "replayed": "0/2",
+        "paused": True,
+        "behind_bytes": 2048.0,
+        "replayed_ago_seconds": None,
+    }
+    seen = only(postgres.replication_standby(TARGET, [row], STANDBY))
+    assert seen.status == "warning"
+    assert "2.0 KiB of WAL received and not replayed, replay is paused" in seen.message
+    row["replayed_ago_seconds"] = 5.0
+    seen = only(postgres.replication_standby(TARGET, [row], STANDBY))
+    assert seen.value == 5
+    assert "replay is paused" in seen.message
 
 
 def test_cache_hits() -> None:

@@ -174,6 +174,8 @@ def test_memory() -> None:
     assert redis.memory(TARGET, info, 0).message.endswith("used")
     lru = redis.memory(TARGET, {**info, "maxmemory_policy": "allkeys-lru"}, 0)
     assert lru.message.endswith("keys are evicted at the limit (allkeys-lru)")
+    assert (seen.status, lru.status) == (None, "ok"), "a full cache that may evict is no trouble"
+    assert redis.memory(TARGET, {**info, "maxmemory_policy": "volatile-lru"}, 0).status is None
     unlimited = {"used_memory": str(MIB), "used_memory_rss": str(2 * MIB), "maxmemory": "0"}
     contained = redis.memory(TARGET, unlimited, 4 * MIB)
     assert contained.value == 50

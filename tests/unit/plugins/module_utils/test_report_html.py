@@ -81,7 +81,7 @@ def test_the_page_is_well_formed_and_alone(names: tuple[str, ...]) -> None:
         assert re.match(r"(https?://|mailto:|tel:|data:,$)", address), address
     assert "url(" not in style_sheet()
     assert "@import" not in style_sheet()
-    policy = dict((held.get("http-equiv"), held.get("content")) for _tag, held in page.tags)
+    policy = {held.get("http-equiv"): held.get("content") for _tag, held in page.tags}
     assert "default-src 'none'" in (policy["Content-Security-Policy"] or "")
 
 
