@@ -56,14 +56,31 @@ class ComposeFiles:
 class ComposeConfig:
     """The parts of ``docker compose config`` that are used; nothing in it is secret.
 
-    ``networks`` and ``volumes`` have the real names of those the project makes itself, by key;
-    ``unset_variables`` the names that were interpolated as nothing.
+    ``networks`` and ``volumes`` have the real names of those the project makes itself, by key, and
+    ``networks_of`` and ``volumes_of`` the keys that each service uses; ``unset_variables`` are the
+    names that were interpolated as nothing.
     """
 
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
     volumes: Mapping[str, str] = field(default_factory=dict)
+    networks_of: Mapping[str, Collection[str]] = field(default_factory=dict)
+    volumes_of: Mapping[str, Collection[str]] = field(default_factory=dict)
     unset_variables: Sequence[str] = ()
+
+    def only(self, services: Mapping[str, ComposeService]) -> ComposeConfig:
+        """The same with these services alone, and what they use."""
+
+        def used(section: Mapping[str, str], by: Mapping[str, Collection[str]]) -> dict[str, str]:
+            keys = {key for name in services for key in by.get(name, ())}
+            return {key: name for key, name in section.items() if key in keys}
+
+        return replace(
+            self,
+            services=services,
+            networks=used(self.networks, self.networks_of),
+            volumes=used(self.volumes, self.volumes_of),
+        )
 
 
 # Finding the files
@@ -128,6 +145,15 @@ def parse_config(text: str, stderr: str = "") -> ComposeConfig:
             },
             networks=_own(document.get("networks")),
             volumes=_own(document.get("volumes")),
+            networks_of={name: set(one.get("networks") or ()) for name, one in services.items()},
+            volumes_of={
+                name: {
+                    mount.get("source")
+                    for mount in one.get("volumes") or ()
+                    if mount.get("type") == "volume" and mount.get("source")
+                }
+                for name, one in services.items()
+            },
             unset_variables=unset_variables(stderr),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

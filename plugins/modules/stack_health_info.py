@@ -42,8 +42,8 @@ options:
     default: ["*"]
   thresholds:
     description:
-      - Limits that replace the defaults, as C({ID: {warning: N, critical: N}}), with C(ID@WHERE)
-        for one service or instance alone.
+      - Limits that replace the defaults, a dictionary of C(warning) and C(critical) for each C(ID),
+        or C(ID@WHERE) for one service or instance alone.
       - A level that is left out keeps its default, V(null) switches it off.
     type: dict
     default: {}

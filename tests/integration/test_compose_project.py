@@ -163,7 +163,7 @@ class Composed:
 def composed(tmp_path: Path, engine: Engine) -> Iterator[Composed]:
     label, _equals, value = LABEL.partition("=")
     project = Composed(f"inttest-{tmp_path.name[-12:]}".lower(), tmp_path, engine)
-    project.file.write_text(FILE.format(image=image("redis"), label=label, value=value))
+    project.file.write_text(FILE.format(image=image("registry"), label=label, value=value))
     (tmp_path / ".env").write_text(f"PASSWORD={SECRET}\n")
     (tmp_path / "settings.env").write_text("A=1\n")
     (tmp_path / "key").write_text("k")
@@ -185,7 +185,7 @@ def test_a_project_from_its_name_alone(composed: Composed) -> None:
     assert set(stack.services) == {"pynomaly-api", "migrate", "settings", "sharing"}
     assert stack.services["migrate"].one_shot
     assert stack.services["pynomaly-api"].replicas == 2
-    assert stack.services["pynomaly-api"].image_id == composed.engine.image_id(image("redis"))
+    assert stack.services["pynomaly-api"].image_id == composed.engine.image_id(image("registry"))
     assert [one.number for one in stack.containers["pynomaly-api"]] == [1, 2]
     assert stack.containers["sharing"][0].addresses == stack.containers["settings"][0].addresses
     assert stack.components["api"] == "pynomaly-api"
@@ -244,26 +244,26 @@ def test_orphans_missing_services_and_profiles(composed: Composed) -> None:
     assert "tool" not in composed.actions()
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (None, "is gone"),
-        ("services: [", "yaml"),
-        ("services: {a: {image: x, nonsense: 1}}", "nonsense"),
-        ('services: {a: {image: x, environment: {P: "canary-compose-3d${"}}}', "interpolation"),
-        ("", "empty"),
-    ],
+UNREADABLE = (
+    ("services: [", "yaml"),
+    ("services: {a: {image: x, nonsense: 1}}", "nonsense"),
+    ('services: {a: {image: x, environment: {P: "canary-compose-3d${"}}}', "interpolation"),
+    ("", "empty"),
+    (None, "is gone"),
 )
-def test_a_file_that_cannot_be_read(composed: Composed, text: str | None, words: str) -> None:
-    if text is None:
-        composed.file.rename(composed.folder / "moved.yml")
-    else:
-        composed.file.write_text(text)
-    stack = discover(composed.engine, composed.name, CheckSettings())
-    assert words in stack.compose_error.lower()
-    assert SECRET not in stack.compose_error
-    assert stack.services == {}
-    assert len(stack.containers["pynomaly-api"]) == 2
+
+
+def test_a_file_that_cannot_be_read(composed: Composed) -> None:
+    for text, words in UNREADABLE:
+        if text is None:
+            composed.file.rename(composed.folder / "moved.yml")
+        else:
+            composed.file.write_text(text)
+        stack = discover(composed.engine, composed.name, CheckSettings())
+        assert words in stack.compose_error.lower()
+        assert SECRET not in stack.compose_error
+        assert stack.services == {}
+        assert len(stack.containers["pynomaly-api"]) == 2
     found = composed.statuses()
     assert found["project.compose_file", "project"] == "critical"
     assert found["container.state", "pynomaly-api"] == "ok"

@@ -94,7 +94,8 @@ def test_stopped_ones_are_listed_and_one_off_ones_are_not(project: Project, engi
     assert "oneoff" not in found
 
 
-def test_projects_are_counted(project: Project, engine: Engine, sleeper: Container) -> None:
+@pytest.mark.usefixtures("sleeper")
+def test_projects_are_counted(project: Project, engine: Engine) -> None:
     assert engine.projects()[project.name] >= 1
     assert engine.list_project_containers("no-such-project") == []
 
@@ -299,7 +300,8 @@ def container_results(
     return judged(containers.collectors(stack, CheckSettings(), engine))
 
 
-def test_a_healthy_container(project: Project, engine: Engine, sleeper: Container) -> None:
+@pytest.mark.usefixtures("sleeper")
+def test_a_healthy_container(project: Project, engine: Engine) -> None:
     found = container_results(project, engine, "sleeper")
     assert found["container.state"]["status"] == "ok"
     assert found["container.oom_kills"]["value"] == 0
@@ -310,7 +312,8 @@ def test_a_healthy_container(project: Project, engine: Engine, sleeper: Containe
     assert found["project.found"]["value"] == 1
 
 
-def test_replicas_and_images(project: Project, engine: Engine, sleeper: Container) -> None:
+@pytest.mark.usefixtures("sleeper")
+def test_replicas_and_images(project: Project, engine: Engine) -> None:
     found = container_results(project, engine, "sleeper", replicas=2, reference="other:1")
     assert found["container.state"]["status"] == "critical"
     assert found["container.state"]["message"] == "1 of 2 running, the others are missing"
@@ -363,9 +366,8 @@ def test_an_unhealthy_container_says_what_its_check_said(project: Project, engin
     assert "no luck" in found["message"]
 
 
-def test_a_project_that_does_not_exist(
-    project: Project, engine: Engine, sleeper: Container
-) -> None:
+@pytest.mark.usefixtures("sleeper")
+def test_a_project_that_does_not_exist(project: Project, engine: Engine) -> None:
     found = judged(containers.collectors(Stack("no-such-project"), CheckSettings(), engine))
     assert found["project.found"]["status"] == "critical"
     assert project.name in found["project.found"]["message"]
@@ -407,9 +409,12 @@ def refused(base_url: str, timeout_seconds: float = 1.0) -> EngineUnavailable:
 
 def programs(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let only these be found, whatever this machine has."""
-    monkeypatch.setattr(
-        "shutil.which", lambda name, path=None: f"/usr/bin/{name}" if name in names else None
-    )
+
+    def which(name: str, path: str) -> str | None:
+        assert "/usr/sbin" in path
+        return f"/usr/bin/{name}" if name in names else None
+
+    monkeypatch.setattr("shutil.which", which)
 
 
 @pytest.mark.parametrize(
@@ -505,7 +510,7 @@ def test_an_address_that_is_none(url: str) -> None:
     assert error.hint == "check DOCKER_HOST"
 
 
-def test_the_environments_address_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environments_address_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     with pytest.raises(EngineUnavailable, match="which DOCKER_HOST names") as failure:
         Engine(1.0)
@@ -545,7 +550,7 @@ def test_a_user_who_may_not(tmp_path: Path) -> None:
     assert answer.startswith("permission_denied unknown: user ")
 
 
-def test_over_tcp(engine: Engine, sleeper: Container) -> None:
+def test_over_tcp(sleeper: Container) -> None:
     """The same engine behind a TCP port, as DOCKER_HOST may name one."""
     listener = socket.create_server(("127.0.0.1", 0))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lab import images, network, registry
 from lab.cache import CACHE, exclusive, folder, short_hash
 from lab.engine import LABEL, answers, docker, ensure_running, exec_in, inspect, owned
-from lab.packages import need
+from lab.packages import is_installed, need
 from lab.shell import LabError, quoted, run, say, step, wait_until
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def up(count: int = 1, *, official: bool = False) -> list[Node]:
 
 def down(*, purge: bool = False) -> None:
     """Remove the lab's containers, volumes, network and images; with ``purge`` its cache too."""
+    if not is_installed("dockerd") and not answers():
+        return
     with exclusive():
         ensure_running()
         for container in owned("container"):
@@ -138,20 +140,27 @@ def _ensure_node(
         found = None
     if found is None:
         with step(f"made {node.name} ({node.address})"):
-            docker(
-                "run",
-                "--detach",
-                *arguments,
-                f"--label={_MADE_FROM_LABEL}={wanted}",
-                image.name,
-                timeout_seconds=120,
-            )
+            _run([*arguments, f"--label={_MADE_FROM_LABEL}={wanted}", image.name])
     elif not found["State"]["Running"] or found["State"].get("Paused"):
         with step(f"started {node.name} again (it was {found['State']['Status']})"):
             if found["State"].get("Paused"):
                 docker("unpause", node.container)
             else:
                 docker("start", node.container, timeout_seconds=120)
+
+
+def _run(arguments: list[str]) -> None:
+    """Start a container; ``ALL`` capabilities are those available to newer engines alone.
+
+    They refuse to drop one that is not available; older ones fail unless it is dropped.
+    """
+    try:
+        docker("run", "--detach", *arguments, timeout_seconds=120)
+    except LabError as error:
+        if "invalid CapDrop" not in str(error):
+            raise
+        kept = [argument for argument in arguments if not argument.startswith("--cap-drop=")]
+        docker("run", "--detach", *kept, timeout_seconds=120)
 
 
 def _run_arguments(node: Node, subnet: ipaddress.IPv4Network, *, official: bool) -> list[str]:

@@ -133,7 +133,7 @@ def load_project(
     services = {
         name: replace(one, image_id=image_ids[references[name]]) for name, one in active.items()
     }
-    return Project(project_name, where, replace(config, services=services), containers, error)
+    return Project(project_name, where, config.only(services), containers, error)
 
 
 class _Reader(threading.Thread):

@@ -118,6 +118,27 @@ def test_networks_and_volumes_that_the_project_makes() -> None:
     assert config.unset_variables == ["TAG"]
 
 
+def test_what_only_switched_off_services_use_does_not_count() -> None:
+    text = json.dumps({
+        "services": {
+            "api": {"networks": {"back": None}, "volumes": [
+                {"type": "volume", "source": "data"}, {"type": "volume"},
+                {"type": "bind", "source": "/x"}]},
+            "tool": {"networks": {"default": None, "back": None}, "volumes": [
+                {"type": "volume", "source": "scratch"}], "profiles": ["tools"]},
+            "bare": {"network_mode": "host"},
+        },
+        "networks": {"back": {"name": "p_back"}, "default": {"name": "p_default"}},
+        "volumes": {"data": {"name": "p_data"}, "scratch": {"name": "p_scratch"}},
+    })  # fmt: skip
+    config = parse_config(text)
+    assert set(config.networks) == {"back", "default"}
+    active = config.only(active_services(config.services, []))
+    assert set(active.services) == {"api", "bare"}
+    assert (active.networks, active.volumes) == ({"back": "p_back"}, {"data": "p_data"})
+    assert config.only(config.services) == config
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"services": [1]}', '{"services": {"a": 1}}'])
 def test_what_is_no_configuration(text: str) -> None:
     with pytest.raises(ComposeFileError, match="something else than a project"):
