@@ -24,7 +24,7 @@ VERSION_LABEL = "org.opencontainers.image.version"
 _LOOPBACK = ("127.0.0.1", "::1")
 _HEADINGS = ("SERVICE", "STATE", "HEALTH", "IMAGE", "VERSION", "UP", "PORTS")
 #: Columns after which a cell is shortened, the image from its left: its end tells more.
-_WIDEST = (22, 30, 9, 30, 14, 10, 30)
+_WIDEST = (22, 30, 9, 30, 14, 12, 30)
 _IMAGE_COLUMN = 3
 
 

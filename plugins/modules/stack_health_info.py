@@ -248,7 +248,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     DEFAULT_SERVICE_NAMES,

@@ -85,8 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--images",
         choices=("lab", "official"),
-        default="lab",
-        help="what the nodes pull: the lab's own images (default), or Docker Hub's",
+        help="what the nodes pull: the lab's own images (at first), or Docker Hub's",
     )
     command.set_defaults(function=_up)
 
@@ -128,7 +127,8 @@ def _part(text: str) -> str:
 
 def _up(parsed: argparse.Namespace) -> int:
     started_at = time.monotonic()
-    for node in nodes.up(parsed.count, official=parsed.images == "official"):
+    official = None if parsed.images is None else parsed.images == "official"
+    for node in nodes.up(parsed.count, official=official):
         say(f"{node.name}  {node.address}  ./lab shell {node.name}")
     say(f"up after {time.monotonic() - started_at:.1f} s")
     return 0

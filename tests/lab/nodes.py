@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CAP_SYS_RESOURCE = 24
 _NUMBER_LABEL = f"{LABEL}.node"
 _HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
+_MIRROR_VARIABLE = f"LAB_REGISTRY_MIRROR={registry.MIRROR}"
 _MADE_FROM_LABEL = f"{LABEL}.made-from"
 
 
@@ -34,6 +35,8 @@ class Node:
     number: int
     address: str
     is_running: bool
+    is_official: bool = False
+    """Whether it pulls from Docker Hub instead of the lab's registry."""
 
     @property
     def name(self) -> str:
@@ -70,20 +73,23 @@ def existing() -> list[Node]:
                 number=int(container["Config"]["Labels"][_NUMBER_LABEL]),
                 address=configured,
                 is_running=bool(container["State"]["Running"]),
+                is_official=_MIRROR_VARIABLE not in container["Config"]["Env"],
             )
         )
     return sorted(found, key=lambda node: node.number)
 
 
-def up(count: int = 1, *, official: bool = False) -> list[Node]:
+def up(count: int = 1, *, official: bool | None = None) -> list[Node]:
     """Have ``count`` servers running and answering, whatever state the lab was left in.
 
     Nodes beyond ``count`` that exist already are kept and mended too. With ``official``
-    the nodes pull from Docker Hub instead of the lab's registry.
+    the nodes pull from Docker Hub instead of the lab's registry; None leaves that as it is.
     """
     with exclusive():
         need({"ssh": "openssh-client", "ssh-keygen": "openssh-client"})
         ensure_running()
+        if official is None:
+            official = any(node.is_official for node in existing())
         known = images.load()
         subnet = network.ensure()
         images.ensure_in_engine(known[images.REGISTRY], known)
@@ -188,7 +194,7 @@ def _run_arguments(node: Node, subnet: ipaddress.IPv4Network, *, official: bool)
     if not _may_raise_limits():
         arguments.append("--cap-drop=SYS_RESOURCE")
     if not official:
-        arguments.append(f"--env=LAB_REGISTRY_MIRROR={registry.MIRROR}")
+        arguments.append(f"--env={_MIRROR_VARIABLE}")
     return arguments
 
 

@@ -99,7 +99,10 @@ def test_null_switches_a_level_off() -> None:
         ({"host.disk": {"warning": "lots"}}, "warning is 'lots', expected a number"),
         ({"host.disk": {"warning": True}}, "warning is True, expected a number"),
         ({"host.disk": {"warning": "nan"}}, "expected a finite number"),
-        ({"host.disk": {"warning": 97}}, "warning 97 and critical 95, expected warning at or below"),
+        (
+            {"host.disk": {"warning": 97}},
+            "warning 97 and critical 95, expected warning at or below",
+        ),
         ({"tls.served": {"warning": 3}}, "warning 3 and critical 7, expected warning at or above"),
         ({"host.disk": 80}, "seen 80, expected {warning: N, critical: N}"),
         ({"host.disk": {"warn": 80}}, "expected {warning: N, critical: N}"),
