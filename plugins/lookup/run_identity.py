@@ -4,23 +4,6 @@
 
 from __future__ import annotations
 
-import getpass
-import multiprocessing
-import os
-import socket
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Optional
-
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-from ansible.release import __version__ as ansible_version
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
-    RunIdentity,
-    identify_user,
-    run_id_from,
-)
-
 DOCUMENTATION = r"""
 name: run_identity
 short_description: Tell which run of ansible-playbook this is and who is behind it
@@ -48,6 +31,23 @@ _raw:
   type: list
   elements: dict
 """
+
+import getpass
+import multiprocessing
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Optional
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible.release import __version__ as ansible_version
+from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
+    RunIdentity,
+    identify_user,
+    run_id_from,
+)
 
 
 def login_name() -> str:

@@ -401,25 +401,57 @@ def container_memory_measurement(target: Target, uses: Mapping[str, MemoryUse]) 
     )
 
 
-def oom_kills_measurement(
-    target: Target, uses: Mapping[str, MemoryUse], killed: Sequence[str], unread: Sequence[str] = ()
-) -> Measurement:
-    """``container.oom_kills`` of a service since its containers' last start.
+_KERNEL_OOM_LINE = re.compile(
+    r"^(?:<\d+>)?\[\s*(?P<seconds>\d+\.\d+)\].*\boom-kill:.*\btask_memcg=(?P<group>[^,]+)",
+    re.MULTILINE,
+)
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
-    ``killed`` has the names of containers the engine itself calls killed for want of memory, and
-    ``unread`` those whose control group could not be read.
+
+def kernel_oom_kills(log: str, uptime_seconds: float, window_seconds: float) -> dict[str, int]:
+    """Container id to the number of its processes that the kernel killed in the window.
+
+    ``log`` is the kernel's ring buffer, with seconds since boot on each line. It outlives a
+    container's restart, with which the engine and the control group forget. Of nested control
+    groups the innermost container counts.
+    """
+    kills: dict[str, int] = {}
+    for line in _KERNEL_OOM_LINE.finditer(log):
+        identifiers = _CONTAINER_ID.findall(line["group"])
+        if identifiers and uptime_seconds - float(line["seconds"]) <= window_seconds:
+            kills[identifiers[-1]] = kills.get(identifiers[-1], 0) + 1
+    return kills
+
+
+def oom_kills_measurement(
+    target: Target,
+    uses: Mapping[str, MemoryUse],
+    killed: Sequence[str],
+    unread: Sequence[str] = (),
+    kernel: Optional[Mapping[str, int]] = None,
+) -> Measurement:
+    """``container.oom_kills`` of a service.
+
+    ``killed`` has the names of containers the engine itself calls killed for want of memory,
+    ``unread`` those whose control group could not be read, and ``kernel`` what the kernel's log
+    has of each by name, C{None} where it cannot be read.
     """
     counts = {name: use.oom_kills for name, use in uses.items() if use.oom_kills}
     for name in killed:
         counts[name] = max(1, counts.get(name, 0))
+    for name, count in (kernel or {}).items():
+        counts[name] = max(count, counts.get(name, 0))
     if counts:
         worst = max(counts, key=lambda key: counts[key])
         total = sum(counts.values())
+        since = "since its start" if kernel is None else "in the last 24 hours or since its start"
         return Measurement(
-            target, total, f"{worst}: {counts[worst]} killed for want of memory since its start"
+            target, total, f"{worst}: {counts[worst]} killed for want of memory {since}"
         )
-    if unread and not uses:
+    if unread and not uses and kernel is None:
         return Measurement(
             target, None, f"the control group of {unread[0]} cannot be read", UNKNOWN
         )
-    return Measurement(target, 0, "none since the last start")
+    return Measurement(
+        target, 0, "none since the last start" if kernel is None else "none in the last 24 hours"
+    )

@@ -7,4 +7,4 @@ df -h
 free -h
 docker compose exec -T postgres pg_isready -U pynomaly -d pynomaly_prod
 curl -sf http://localhost:8000/health || echo "API health check failed"
-docker compose logs --since=24h | grep ERROR | wc -l
+docker compose logs --since=24h | grep -c ERROR

@@ -77,6 +77,7 @@ def variables(environment: Path) -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
         "ANSIBLE_INVENTORY": f"{ROOT / 'inventories' / 'lab'},{nodes.inventory()}",
         "ANSIBLE_SSH_ARGS": f"-F {nodes.ssh_config()} {options}",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(nodes.control_sockets()),
         "PYNOMALY_LAB_SSH_CONFIG": str(nodes.ssh_config()),
         "LC_ALL": os.environ.get("LC_ALL", "C.UTF-8"),
     }

@@ -43,8 +43,7 @@ def ensure() -> ipaddress.IPv4Network:
                 "create",
                 f"--label={LABEL}=true",
                 f"--subnet={candidate}",
-                "--ipv6",
-                f"--subnet={_IPV6_SUBNET}",
+                *(["--ipv6", f"--subnet={_IPV6_SUBNET}"] if _has_ipv6() else []),
                 NAME,
             )
         except LabError as error:
@@ -81,6 +80,10 @@ def registry_address(network: ipaddress.IPv4Network) -> str:
 def node_address(network: ipaddress.IPv4Network, number: int) -> str:
     """Return the fixed address of node ``number``: the tenth of the subnet and up."""
     return str(network[10 + number])
+
+
+def _has_ipv6() -> bool:
+    return Path("/proc/net/if_inet6").exists()
 
 
 def _routes_of_this_machine() -> list[ipaddress.IPv4Network]:

@@ -59,6 +59,11 @@ def inventory() -> Path:
     return folder("inventory") / "nodes.yml"
 
 
+def control_sockets() -> Path:
+    """Give the directory in which Ansible keeps the sockets of its open SSH connections."""
+    return folder("ssh", "sockets")
+
+
 def existing() -> list[Node]:
     """List the nodes that were made, running or not, by number."""
     found = []
@@ -147,12 +152,20 @@ def _ensure_node(
     if found is None:
         with step(f"made {node.name} ({node.address})"):
             _run([*arguments, f"--label={_MADE_FROM_LABEL}={wanted}", image.name])
+        _forget_connections()
     elif not found["State"]["Running"] or found["State"].get("Paused"):
         with step(f"started {node.name} again (it was {found['State']['Status']})"):
             if found["State"].get("Paused"):
                 docker("unpause", node.container)
             else:
                 docker("start", node.container, timeout_seconds=120)
+                _forget_connections()
+
+
+def _forget_connections() -> None:
+    """Let nobody use a connection to a server that is gone: it would hang until it is noticed."""
+    for socket in control_sockets().iterdir():
+        socket.unlink(missing_ok=True)
 
 
 def _run(arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ Each breakage says what must be found, and what may be found besides because it 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import pytest
 from conftest import PROJECT_DIR, Check, Server, troubles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 API = "pynomaly-api"
 FAULTS = f"{PROJECT_DIR}/config/api/faults.json"
@@ -168,8 +169,9 @@ def api_fault(server: Server, fault: Mapping[str, Any]) -> Iterator[None]:
 @contextmanager
 def failing_requests(server: Server) -> Iterator[None]:
     with api_fault(server, {"error_share": 1.0, "paths": ["/api/v1/detections"]}):
+        # Over some seconds: the check's window begins that much later than the breakage.
         server.run(
-            "for i in $(seq 40); do "
+            "for i in $(seq 60); do sleep 0.15; "
             "curl -s -o /dev/null --max-time 5 http://127.0.0.1:8000/api/v1/detections; done"
         )
         yield
@@ -177,14 +179,14 @@ def failing_requests(server: Server) -> Iterator[None]:
 
 @contextmanager
 def out_of_memory(server: Server) -> Iterator[None]:
-    server.write(FAULTS, json.dumps({"allocate_mib": 600, "paths": ["/api/v1/detections"]}))
-    server.run("curl -s -o /dev/null --max-time 30 http://127.0.0.1:8000/api/v1/detections || true")
-    server.run(f"rm -f {FAULTS}")
-    server.wait_until(
-        "the API runs again",
-        lambda: server.compose(f"ps {API} --format '{{{{.Health}}}}'") == "healthy",
-    )
+    with api_fault(server, {"allocate_mib": 600, "paths": ["/api/v1/detections"]}):
+        server.run(
+            "for i in 1 2; do curl -s -o /dev/null --max-time 30 "
+            "http://127.0.0.1:8000/api/v1/detections; done; true"
+        )
+    server.wait_until_healthy()
     yield
+    # A new container has a new id, and with it a clean record.
     server.compose(f"up --detach --force-recreate {API}")
 
 
@@ -213,26 +215,27 @@ def broken_nginx_configuration(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def sessions(server: Server, script: str, count: int) -> Iterator[None]:
-    """``count`` psql sessions that run the script, inside PostgreSQL's container."""
-    server.write("/root/session.sql", script)
-    container = server.container("postgres")
-    server.run(f"docker cp /root/session.sql {container}:/tmp/session.sql")
+def sessions(server: Server, statements: Sequence[str], count: int) -> Iterator[None]:
+    """``count`` sessions of the role breakage that run the statements, inside the container."""
+    server.sql("DROP ROLE IF EXISTS breakage")
+    server.sql("CREATE ROLE breakage LOGIN")
+    server.sql("GRANT pg_read_all_data, pg_write_all_data TO breakage")
+    words = " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
     server.run(
-        f"for i in $(seq {count}); do docker exec --detach --env PGAPPNAME=breakage {container} "
-        f"psql -X -q -U breakage -d pynomaly_prod -f /tmp/session.sql; done"
+        f"for i in $(seq {count}); do docker exec --detach --env PGAPPNAME=breakage "
+        f"{server.container('postgres')} "
+        f"psql -X -q -U breakage -d pynomaly_prod {words}; done"
     )
     yield
     server.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'breakage'"
     )
-    server.run(f"docker exec {container} rm /tmp/session.sql && rm /root/session.sql")
+    server.sql("DROP ROLE breakage")
 
 
 @contextmanager
 def exhausted_connections(server: Server) -> Iterator[None]:
-    server.sql("CREATE ROLE breakage LOGIN")
-    with sessions(server, "SELECT pg_sleep(300);", 40):
+    with sessions(server, ["SELECT pg_sleep(300)"], 40):
         server.wait_until(
             "all connections are taken",
             lambda: (
@@ -246,13 +249,11 @@ def exhausted_connections(server: Server) -> Iterator[None]:
             ),
         )
         yield
-    server.sql("DROP ROLE breakage")
 
 
 @contextmanager
 def open_transaction(server: Server) -> Iterator[None]:
-    server.sql("CREATE ROLE breakage LOGIN")
-    with sessions(server, "BEGIN; SELECT txid_current(); SELECT pg_sleep(300);", 1):
+    with sessions(server, ["BEGIN", "SELECT txid_current()", "SELECT pg_sleep(300)"], 1):
         server.wait_until(
             "the transaction is five seconds old",
             lambda: (
@@ -264,15 +265,13 @@ def open_transaction(server: Server) -> Iterator[None]:
             ),
         )
         yield
-    server.sql("DROP ROLE breakage")
 
 
 @contextmanager
 def blocked_session(server: Server) -> Iterator[None]:
-    server.sql("CREATE ROLE breakage LOGIN; GRANT pg_write_all_data, pg_read_all_data TO breakage")
-    server.sql("CREATE TABLE breakage_locks (id int); GRANT ALL ON breakage_locks TO breakage")
-    script = "BEGIN; LOCK TABLE breakage_locks IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(300);"
-    with sessions(server, script, 2):
+    server.sql("CREATE TABLE breakage_locks (id int)")
+    lock = "LOCK TABLE breakage_locks IN SHARE ROW EXCLUSIVE MODE"
+    with sessions(server, ["BEGIN", lock, "SELECT pg_sleep(300)"], 2):
         server.wait_until(
             "one session has waited for the other for two seconds",
             lambda: (
@@ -284,7 +283,7 @@ def blocked_session(server: Server) -> Iterator[None]:
             ),
         )
         yield
-    server.sql("DROP TABLE breakage_locks; DROP OWNED BY breakage; DROP ROLE breakage")
+    server.sql("DROP TABLE breakage_locks")
 
 
 @contextmanager
@@ -448,6 +447,8 @@ BREAKAGES = [
             **API_DOWN,
             "redis.app_login": "critical unknown",
             "container.health@redis-cluster": "critical",
+            "api.latency": "warning",
+            "api.replica_latency": "warning",
             "api.health": "warning critical",
             "api.replica_health": "warning critical",
         },
@@ -463,7 +464,8 @@ BREAKAGES = [
             "tls.reloaded": "unknown",
             "nginx.config": "unknown",
             "prometheus.targets": "warning",
-            "api.error_rate": "unknown",
+            "api.error_rate": "unknown warning critical",
+            "container.health@nginx": "critical",
         },
     ),
     Breakage(

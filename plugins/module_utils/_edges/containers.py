@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._containers import (
     health_measurement,
@@ -43,6 +45,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._system import (
     MEMORY_FILES,
     MemoryUse,
     container_memory_measurement,
+    kernel_oom_kills,
     memory_group,
     memory_use,
     oom_kills_measurement,
@@ -74,8 +77,9 @@ def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Co
 
     def run_memory(emit: Emit) -> None:
         mountinfo = _read(Path("/proc/self/mountinfo"))
+        kills = read_kernel_oom_kills()
         for name in names:
-            _emit_memory(stack.containers.get(name, ()), name, mountinfo, emit)
+            _emit_memory(stack.containers.get(name, ()), name, mountinfo, kills, emit)
 
     return [
         Collector("docker.engine", (ENGINE_TARGET,), lambda emit: _run_engine(engine, emit)),
@@ -164,7 +168,13 @@ def _emit_states(stack: Stack, engine: Engine, name: str, now: float, emit: Emit
         emit(image_measurement(image, service, containers))
 
 
-def _emit_memory(containers: Sequence[Container], name: str, mountinfo: str, emit: Emit) -> None:
+def _emit_memory(
+    containers: Sequence[Container],
+    name: str,
+    mountinfo: str,
+    kernel_kills: Optional[Mapping[str, int]],
+    emit: Emit,
+) -> None:
     kills, memory = (Target(probe, name) for probe in _MEMORY_PROBES)
     if not containers:
         skip((kills, memory), emit, "no container")
@@ -178,13 +188,41 @@ def _emit_memory(containers: Sequence[Container], name: str, mountinfo: str, emi
         except OSError:
             unread.append(container.name)
     killed = [container.name for container in containers if container.oom_killed]
-    emit(oom_kills_measurement(kills, uses, killed, unread))
+    in_kernel_log = None
+    if kernel_kills is not None:
+        in_kernel_log = {
+            one.name: kernel_kills[one.id] for one in containers if one.id in kernel_kills
+        }
+    emit(oom_kills_measurement(kills, uses, killed, unread, in_kernel_log))
     if not running:
         emit(Measurement(memory, status=SKIPPED, message="no container is running"))
     elif not uses:
         raise CollectorError(f"the control group of {unread[0]} cannot be read")
     else:
         emit(container_memory_measurement(memory, uses))
+
+
+_SYSLOG_ACTION_READ_ALL = 3
+_SYSLOG_ACTION_SIZE_BUFFER = 10
+_KILLS_WINDOW_SECONDS = 24 * 3600.0
+
+
+def read_kernel_oom_kills() -> Optional[Mapping[str, int]]:
+    """Kills of the last 24 hours by container id, from the kernel's ring buffer by syslog(2);
+    C{None} where this process may not read it. Nothing is cleared by reading."""
+    try:
+        klogctl = ctypes.CDLL(None).klogctl
+    except (OSError, AttributeError):
+        return None
+    size = klogctl(_SYSLOG_ACTION_SIZE_BUFFER, None, 0)
+    if size <= 0:
+        return None
+    buffer = ctypes.create_string_buffer(size)
+    length = klogctl(_SYSLOG_ACTION_READ_ALL, buffer, size)
+    if length < 0:
+        return None
+    log = buffer.raw[:length].decode("utf-8", "replace")
+    return kernel_oom_kills(log, time.clock_gettime(time.CLOCK_BOOTTIME), _KILLS_WINDOW_SECONDS)
 
 
 def read_memory_use(pid: int, mountinfo: str) -> MemoryUse:

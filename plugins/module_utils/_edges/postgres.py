@@ -454,7 +454,8 @@ class _ServerCheck:
                         break
                 else:
                     return session, login, database
-        assert first is not None  # noqa: S101  (there is always a login and a database)
+        if first is None:
+            raise AssertionError("there is always a login and a database to try")
         raise first
 
     def _refused(self, refused: RefusedError, role: str) -> None:

@@ -331,7 +331,8 @@ def _first_let_in(
             first = (connection, reply)
         else:
             connection.close()
-    assert first is not None  # noqa: S101  (there is always a login)
+    if first is None:
+        raise AssertionError("there is always a login to try")
     return first
 
 

@@ -28,6 +28,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._system import (
     cpu_percent,
     disk_measurement,
     inodes_measurement,
+    kernel_oom_kills,
     load_measurement,
     memory_group,
     memory_measurement,
@@ -283,3 +284,23 @@ def test_no_kills_and_none_that_could_be_read() -> None:
     assert oom_kills_measurement(TARGET, {"a": MemoryUse(0, None, 0)}, []).value == 0
     assert oom_kills_measurement(TARGET, {}, []).value == 0
     assert oom_kills_measurement(TARGET, {}, [], ["a"]).status == UNKNOWN
+
+
+INNER, OUTER, OTHER = "a" * 64, "b" * 64, "c" * 64
+KERNEL_LOG = f"""\
+<6>[   10.000000] oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/docker/{OTHER},task=old,pid=1
+<4>[90000.100000] python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0
+<6>[90000.200000] oom-kill:constraint=C,task_memcg=/docker/{OUTER}/docker/{INNER},task=p
+[90001.000000] oom-kill:constraint=C,task_memcg=/system.slice/docker-{INNER}.scope,task=p,pid=3
+<6>[90002.000000] oom-kill:constraint=CONSTRAINT_NONE,task_memcg=/user.slice,task=q,pid=4
+"""
+
+
+def test_the_kernels_log_outlives_a_restart() -> None:
+    assert kernel_oom_kills(KERNEL_LOG, 90010.0, 86400.0) == {INNER: 2}
+    assert kernel_oom_kills(KERNEL_LOG, 90010.0, 100000.0) == {INNER: 2, OTHER: 1}
+    assert kernel_oom_kills("", 90010.0, 86400.0) == {}
+    measured = oom_kills_measurement(TARGET, {"a": MemoryUse(0, None, 1)}, [], [], {"a": 2, "b": 1})
+    assert measured.value == 3
+    assert "a: 2 killed for want of memory in the last 24 hours" in measured.message
+    assert oom_kills_measurement(TARGET, {}, [], ["a"], {}).value == 0
