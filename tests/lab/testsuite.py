@@ -194,6 +194,15 @@ def _unit_in_container(part: Part, key: str) -> None:
     )
 
 
+def _report(part: Part) -> None:
+    need({"chromium": "chromium", "pdftotext": "poppler-utils"})
+    part.command(
+        *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/report"),
+        directory=ROOT,
+        variables={"PYTHONPATH": str(collections_path())},
+    )
+
+
 def _integration(part: Part) -> None:
     if not part.require(ROOT / "tests" / "integration", "integration test"):
         return
@@ -259,6 +268,7 @@ _PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
     "docs": ("antsibull-docs and antsibull-changelog lint", _docs),
     "sanity": ("ansible-test sanity", _sanity),
     "unit": ("pytest on pure logic, branch coverage; again under another Python", _unit),
+    "report": ("the HTML page in headless Chromium: phone, desk and paper", _report),
     "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
     "integration": ("the lab's images and the modules against real engines", _integration),
     "molecule": ("each scenario on the lab's servers", _molecule),

@@ -116,3 +116,18 @@ def test_6_a_project_that_does_not_exist_is_said_to_be_none(check: Check) -> Non
     assert found["status"] == "critical"
     assert "nobody" in found["message"] and "somebody" in found["message"]
     assert entry["exit_code"] == 2
+
+
+def test_7_a_host_without_an_engine_is_one_red_line(server: Server, check: Check) -> None:
+    server.run("systemctl stop docker.socket docker.service")
+    try:
+        entry = check.run(**ONLY)
+    finally:
+        server.run("systemctl start docker.socket docker.service")
+    assert troubles(entry) == {"docker.engine@docker": "critical"}
+    (engine,) = results(entry, "docker.engine")
+    assert "docker" in engine["hint"]
+    (ready,) = results(entry, "postgres.ready")
+    assert ready["status"] == "skipped"
+    assert ready["message"] == "not measured: docker.engine is critical"
+    assert entry["exit_code"] == 2
