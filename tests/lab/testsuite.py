@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
+_TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _NODE_IN_SCENARIO = re.compile(r"\bnode(\d+)\b")
@@ -149,49 +150,85 @@ def _unit(part: Part) -> None:
                 "COVERAGE_FILE": str(Path(temporary) / "coverage"),
             },
         )
-    ours = run(
-        [str(part.home / "bin" / "python"), "-c", "import sys; print(sys.version_info[1])"],
-        timeout_seconds=30,
-    ).stdout.strip()
-    other_suite = "bookworm" if ours == "13" else "trixie"
-    _unit_in_container(part, f"controller:{other_suite}")
+    other = _OtherController(part)
+    if other.ready():
+        other.command("-m", "pytest", "-p", "no:cacheprovider", "tests/unit")
 
 
-def _unit_in_container(part: Part, key: str) -> None:
-    """Run the unit tests again under another Debian's Python, in a container.
+class _OtherController:
+    """Another Debian's Python, and with it the ansible-core that is made for that, in a container.
 
     The container sees the checkout and the cache under their own paths, and makes an
     environment there, as the lab does on this machine.
     """
-    ensure_running()
-    need({_CERTIFICATES: "ca-certificates"})
-    known = images.load()
-    images.ensure_in_engine(known[key], known)
-    wanted = environment.name_for("unit", key, known[key].hash)
-    home = folder("environments") / wanted
-    container = [
-        *("docker", "run", "--rm", "--init", "--network", "host", "--label", f"{LABEL}=true"),
-        *("--user", f"{os.getuid()}:{os.getgid()}"),
-        *("--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--env", f"PIP_CERT={_CERTIFICATES}"),
-        *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{CACHE}:{CACHE}"),
-        *("--env", f"PYTHONPATH={collections_path()}", "--env", "PYTHONDONTWRITEBYTECODE=1"),
-        *(word for name in _PIP_VARIABLES if name in os.environ for word in ("--env", name)),
-        *("--workdir", str(ROOT), known[key].name),
-    ]
-    if not (home / "complete").exists():
-        shutil.rmtree(home, ignore_errors=True)
+
+    def __init__(self, part: Part) -> None:
+        ours = run(
+            [str(part.home / "bin" / "python"), "-c", "import sys; print(sys.version_info[1])"],
+            timeout_seconds=30,
+        ).stdout.strip()
+        key = f"controller:{'bookworm' if ours == '13' else 'trixie'}"
+        ensure_running()
+        known = images.load()
+        images.ensure_in_engine(known[key], known)
+        self._part = part
+        self._image = known[key].name
+        self.home = folder("environments") / environment.name_for("unit", key, known[key].hash)
+
+    def ready(self) -> bool:
+        """Make the environment where it is missing; false where that failed."""
+        if (self.home / "complete").exists():
+            return True
+        shutil.rmtree(self.home, ignore_errors=True)
         requirements = ROOT / "requirements" / "unit.txt"
-        made = part.command(*container, "python3", "-m", "venv", str(home)) and part.command(
-            *(*container, str(home / "bin" / "pip"), "install", "--quiet"),
-            *("--disable-pip-version-check", "--requirement", str(requirements)),
+        before = len(self._part.failures)
+        self._run("python3", "-m", "venv", str(self.home))
+        self.command(
+            *("-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--requirement", str(requirements)),
         )
-        if not made:
-            return
-        (home / "complete").touch()
-    part.command(
-        *(*container, str(home / "bin" / "python"), "-m", "pytest"),
-        *("-p", "no:cacheprovider", "tests/unit"),
-    )
+        if len(self._part.failures) > before:
+            return False
+        (self.home / "complete").touch()
+        return True
+
+    def command(self, *arguments: str, variables: Mapping[str, str] | None = None) -> None:
+        """Run the environment's Python with these arguments."""
+        self._run(str(self.home / "bin" / "python"), *arguments, variables=variables)
+
+    def _run(self, *argv: str, variables: Mapping[str, str] | None = None) -> None:
+        known = {
+            "PYTHONPATH": str(collections_path()),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **(variables or {}),
+        }
+        self._part.command(
+            *("docker", "run", "--rm", "--init", "--network", "host", "--label", f"{LABEL}=true"),
+            *("--user", f"{os.getuid()}:{os.getgid()}"),
+            *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{CACHE}:{CACHE}"),
+            # Whom this machine trusts, the container does: some networks have their own authority.
+            *("--volume", f"{_TRUSTED}:{_TRUSTED}:ro", "--env", f"PIP_CERT={_TRUSTED}"),
+            *(word for name, value in known.items() for word in ("--env", f"{name}={value}")),
+            *(word for name in _PIP_VARIABLES if name in os.environ for word in ("--env", name)),
+            *("--workdir", str(ROOT), self._image, *argv),
+        )
+
+
+def _controller(part: Part) -> None:
+    nodes.up(1)
+    other = _OtherController(part)
+    if not other.ready():
+        return
+    variables = {**environment.variables(other.home), "HOME": str(folder("temporary"))}
+    with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
+        for name in ("prepare", "deploy", "daily_check", "status", "history"):
+            other.command(
+                *(str(other.home / "bin" / "ansible-playbook"), f"pynomaly.ops.{name}"),
+                *("--limit", "node1", "-e", f"pynomaly_report_dir={temporary}"),
+                # The scenarios before this one broke the stack, which its logs still tell.
+                *("-e", '{"pynomaly_check_error_rate_window_minutes": 0.1}'),
+                variables=variables,
+            )
 
 
 def _report(part: Part) -> None:
@@ -272,6 +309,7 @@ _PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
     "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
     "integration": ("the lab's images and the modules against real engines", _integration),
     "molecule": ("each scenario on the lab's servers", _molecule),
+    "controller": ("the playbooks from another Python with another ansible-core", _controller),
 }
 
 
