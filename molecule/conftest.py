@@ -120,8 +120,13 @@ class Check:
 
 def playbook(name: str, *arguments: str) -> tuple[int, str]:
     """Run C{pynomaly.ops.NAME}; the exit code, and all that was printed."""
+    return run_playbook(f"pynomaly.ops.{name}", *arguments)
+
+
+def run_playbook(playbook: str, *arguments: str) -> tuple[int, str]:
+    """Run any playbook; the exit code, and all that was printed."""
     completed = subprocess.run(
-        ["ansible-playbook", f"pynomaly.ops.{name}", *arguments],
+        ["ansible-playbook", playbook, *arguments],
         capture_output=True,
         text=True,
         timeout=600,

@@ -544,7 +544,7 @@ _ALL = (
         direction=ABOVE,
         warning=26,
         critical=50,
-        hint="ansible-playbook pynomaly.ops.backup",
+        hint="look why the last backup is late, and make one now",
         source=OURS,
     ),
     ProbeDefinition(

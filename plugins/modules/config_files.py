@@ -47,6 +47,10 @@ options:
       group:
         description: Group id.
         type: int
+  keep_existing_directories:
+    description: Leave a folder that exists already with the mode and owner that it has.
+    type: bool
+    default: false
   files:
     description: Files to write. Their folders are made with mode 0755.
     type: list
@@ -231,6 +235,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             **OWNERSHIP,
         },
     },
+    "keep_existing_directories": {"type": "bool", "default": False},
     "files": {
         "type": "list",
         "elements": "dict",
@@ -398,8 +403,12 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     directories = [item(entry, True) for entry in module.params["directories"]]
     rendered = [item(entry, False) for entry in module.params["files"]]
     files = fill(rendered, module.params["environment_file"], module.check_mode)
+    kept = module.params["keep_existing_directories"]
     changed_directories = [
-        wanted for wanted in directories if attributes_differ(root / wanted.path, wanted)
+        wanted
+        for wanted in directories
+        if attributes_differ(root / wanted.path, wanted)
+        and not (kept and (root / wanted.path).is_dir())
     ]
     changed = [
         wanted

@@ -18,13 +18,12 @@ description:
   - Having problems is no failure of the module. Reading changes nothing.
 options:
   project_name:
-    description: Name of the Compose project.
+    description:
+      - Name of the Compose project that is to be deployed. Without it the host alone is looked at.
     type: str
-    required: true
   project_dir:
-    description: Folder of the project's C(compose.yaml).
+    description: Folder of the project's C(compose.yaml). Goes with O(project_name).
     type: path
-    required: true
   images:
     description: Images that the project uses.
     type: list
@@ -190,8 +189,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._tls import X509_OPTI
 
 TIMEOUT_SECONDS = 10.0
 ARGUMENT_SPEC: dict[str, Any] = {
-    "project_name": {"type": "str", "required": True},
-    "project_dir": {"type": "path", "required": True},
+    "project_name": {"type": "str"},
+    "project_dir": {"type": "path"},
     "images": {"type": "list", "elements": "str", "default": []},
     "volumes": {"type": "list", "elements": "str", "default": []},
     "ports": {
@@ -304,7 +303,8 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
     try:
         engine = Engine(TIMEOUT_SECONDS)
         engine_version = str(engine.version().get("Version", ""))
-        containers = engine.list_project_containers(params["project_name"])
+        if params["project_name"]:
+            containers = engine.list_project_containers(params["project_name"])
         found = engine.image_ids(params["images"])
         missing = [reference for reference, identifier in found.items() if not identifier]
         existing = sorted(set(params["volumes"]) & set(engine.volume_labels()))
@@ -322,7 +322,8 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
     problems.append(
         version_problem("Docker Compose", compose_version, params["minimum_compose_version"])
     )
-    problems.append(project_problem(params["project_name"], params["project_dir"], containers))
+    if params["project_name"]:
+        problems.append(project_problem(params["project_name"], params["project_dir"], containers))
     problems += port_problems([Port(**entry) for entry in params["ports"]], containers)
     for entry in params["disk"]:
         free = free_bytes(Path(entry["path"]))
@@ -338,7 +339,11 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC,
+        required_together=[("project_name", "project_dir")],
+        supports_check_mode=True,
+    )
     module.exit_json(changed=False, **look(module.params))
 
 

@@ -28,7 +28,6 @@ _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _NODE_IN_SCENARIO = re.compile(r"\bnode(\d+)\b")
 
 

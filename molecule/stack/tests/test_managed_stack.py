@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
-from conftest import PROJECT_DIR, Check, Server, playbook, troubles
+from conftest import PROJECT_DIR, Check, Server, playbook, run_playbook, troubles
 
 SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "API_SECRET_KEY")
 
@@ -208,3 +209,46 @@ def test_a_host_that_is_away_does_not_hide_the_others(check: Check) -> None:
     assert by_name["node1"]["status"] == "ok"
     assert not by_name["away.invalid"]["reachable"]
     assert [one["id"] for one in by_name["away.invalid"]["results"]] == ["host.reachable"]
+
+
+@pytest.mark.parametrize(
+    ("role", "prefixes"),
+    [
+        ("api", {"api", "container", "logs"}),
+        ("postgres", {"postgres", "container", "logs"}),
+        ("redis", {"redis", "container", "logs"}),
+        ("nginx", {"nginx", "tls", "container", "logs"}),
+        ("monitoring", {"prometheus", "alertmanager", "grafana", "container", "logs"}),
+        ("host", {"host", "docker"}),
+    ],
+)
+def test_each_role_checks_its_own(tmp_path: Path, role: str, prefixes: set[str]) -> None:
+    answer = tmp_path / "answer.json"
+    play = [
+        {
+            "hosts": "node1",
+            "gather_facts": False,
+            "tasks": [
+                {
+                    "ansible.builtin.include_role": {
+                        "name": f"pynomaly.ops.{role}",
+                        "tasks_from": "check",
+                    }
+                },
+                {
+                    "ansible.builtin.copy": {
+                        "content": "{{ __project_health.results }}",
+                        "dest": str(answer),
+                    },
+                    "delegate_to": "localhost",
+                },
+            ],
+        }
+    ]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    code, output = run_playbook(str(tmp_path / "play.yml"))
+    assert code == 0, output
+    results = json.loads(answer.read_text())
+    assert {one["id"].partition(".")[0] for one in results} <= prefixes
+    assert any(one["id"].startswith(f"{min(prefixes - {'container', 'logs'})}.") for one in results)
+    assert {one["status"] for one in results} <= {"ok", "skipped", "warning"}

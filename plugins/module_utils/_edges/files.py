@@ -103,13 +103,14 @@ def point_symlink(path: PathLike, target: str) -> None:
 def ensure_directory(path: PathLike, mode: int = 0o750) -> bool:
     """Make a folder, and its parents where they lack; returns whether it was made.
 
-    ``mode`` is exact for a folder that is made; one that exists is left as it is.
+    ``mode`` is exact for what is made, whatever the umask; what exists is left as it is.
     Raises C{OSError}, C{FileExistsError} among them where a file has the name.
     """
     directory = Path(path)
     if directory.is_dir():
         return False
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    if not directory.parent.is_dir():
+        ensure_directory(directory.parent, mode)
     try:
         directory.mkdir(mode=mode)
     except FileExistsError:

@@ -165,3 +165,13 @@ def test_runs_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert all(paths["json"].stem == paths["html"].stem for paths in written)
     assert len(list(tmp_path.glob("daily_check-2*.json"))) == 8
     assert len(list(tmp_path.glob("daily_check-2*.html"))) == 8
+
+
+def test_parents_are_made_with_the_mode_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert ensure_directory(tmp_path / "config" / "prometheus" / "rules", 0o755)
+    finally:
+        os.umask(before)
+    for name in ("config", "config/prometheus", "config/prometheus/rules"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o755

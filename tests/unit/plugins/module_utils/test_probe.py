@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import datetime
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,21 @@ def test_the_catalogue_is_sound() -> None:
 )
 def test_the_runbooks_disk_numbers_hold(value: float, expected: str) -> None:
     assert result(Measurement(DISK, value), policy(), TODAY)["status"] == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(900, OK), (901, WARNING), (3600, WARNING), (3601, CRITICAL)]
+)
+def test_a_transaction_open_for_an_hour_is_critical(seconds: int, expected: str) -> None:
+    target = Target("postgres.longest_transaction", "postgres")
+    assert result(Measurement(target, seconds), policy(), TODAY)["status"] == expected
+
+
+def test_every_playbook_that_a_hint_names_exists() -> None:
+    playbooks = Path(__file__).parents[4] / "playbooks"
+    for definition in CATALOGUE.values():
+        for name in re.findall(r"pynomaly\.ops\.(\w+)", definition.hint):
+            assert (playbooks / f"{name}.yml").exists(), definition.id
 
 
 @pytest.mark.parametrize(("days", "expected"), [(30, OK), (29, WARNING), (6, CRITICAL)])

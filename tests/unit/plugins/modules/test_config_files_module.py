@@ -212,3 +212,16 @@ def test_bad_input(run: Run, arguments: dict[str, Any], expected: str) -> None:
     answer = run(**arguments)
     assert answer["failed"]
     assert expected in answer["msg"]
+
+
+def test_folders_of_others_keep_their_mode(run: Run, tmp_path: Path) -> None:
+    theirs = tmp_path / "backups"
+    theirs.mkdir()
+    theirs.chmod(0o775)
+    wanted = [{"path": str(theirs), "mode": "0700"}, {"path": "ours", "mode": "0700"}]
+    answer = run(directories=wanted, keep_existing_directories=True)
+    assert answer["changed_directories"] == ["ours"]
+    assert theirs.stat().st_mode & 0o777 == 0o775
+    assert (tmp_path / "project" / "ours").stat().st_mode & 0o777 == 0o700
+    assert run(directories=wanted)["changed_directories"] == [str(theirs)]
+    assert theirs.stat().st_mode & 0o777 == 0o700
