@@ -169,6 +169,7 @@ def test_status_and_history_say_what_is_and_was() -> None:
         assert service in output
     code, output = playbook("history", "-l", "node1")
     assert code == 0, output
+    assert "prepare" in output
     assert "deploy" in output
     assert "finished" in output
 
