@@ -17,17 +17,18 @@ PLAY = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - pynomaly.ops.stack_health_info: {arguments}
-      register: health
-      ignore_errors: true
-    - ansible.builtin.copy:
-        content: "{{{{ health }}}}"
-        dest: {answer}
+    - block:
+        - pynomaly.ops.stack_health_info: {arguments}
+          register: health
+      always:
+        - ansible.builtin.copy:
+            content: "{{{{ health }}}}"
+            dest: {answer}
 """
 
 
 def look(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
-    """What the module answered."""
+    """What the module answered; the play fails when, and only when, the module does."""
     answer = tmp_path / "answer.json"
     play = tmp_path / "play.yml"
     play.write_text(PLAY.format(arguments=json.dumps(arguments), answer=answer))
@@ -41,9 +42,11 @@ def look(tmp_path: Path, **arguments: Any) -> dict[str, Any]:
         timeout=120,
         check=False,
     )
-    assert completed.returncode == 0, completed.stdout + completed.stderr
-    assert "Traceback" not in completed.stdout + completed.stderr
-    return dict(json.loads(answer.read_text()))
+    output = completed.stdout + completed.stderr
+    assert "Traceback" not in output
+    found = dict(json.loads(answer.read_text()))
+    assert completed.returncode == (2 if found.get("failed") else 0), output
+    return found
 
 
 def by_id(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
