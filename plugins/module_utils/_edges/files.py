@@ -20,7 +20,7 @@ PathLike = Union[str, "os.PathLike[str]"]
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename in ``directory`` last through a power cut, where the filesystem can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -76,7 +76,7 @@ def write_atomically(
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def write_textfile(path: PathLike, text: str) -> None:
@@ -97,7 +97,7 @@ def point_symlink(path: PathLike, target: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(link.parent)
+    sync_directory(link.parent)
 
 
 def ensure_directory(path: PathLike, mode: int = 0o750) -> bool:

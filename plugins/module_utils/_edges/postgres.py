@@ -11,10 +11,9 @@ and then never answers, neither on connecting nor in the middle of a query. Sess
 from __future__ import annotations
 
 import contextlib
-import importlib
 import select
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils import _postgres as postgres
@@ -27,21 +26,25 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
 from ansible_collections.pynomaly.ops.plugins.module_utils._credentials import (
     CredentialError,
     DatabaseCredentials,
-    application_database_credentials,
-    postgres_server_credentials,
     postgres_server_port,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.endpoints import (
     route,
-    secret_reader,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import Deadline
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_server import (
+    Login,
+    applications,
+    connection_parameters,
+    load_psycopg2,
+    own_application,
+    server_logins,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._endpoints import (
     Address,
     endpoints,
     first_running,
-    named,
     place,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._postgres import (
@@ -63,7 +66,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
     Collector,
-    CollectorError,
     Emit,
     skip,
 )
@@ -102,14 +104,6 @@ class QueryFailedError(Exception):
     """The server refused one query; others can follow."""
 
 
-@dataclass(frozen=True)
-class Login:
-    """Somebody to look as; ``note`` says what is odd about it, for the report."""
-
-    credentials: DatabaseCredentials
-    note: str = ""
-
-
 def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Collector]:
     """The server as its administrator in one thread, the application's login in another."""
     service = stack.service_of("postgres")
@@ -127,16 +121,6 @@ def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Co
             lambda emit: emit(_measure_app_login(stack, settings, engine, login)),
         ),
     ]
-
-
-def _load_psycopg2() -> Any:
-    try:
-        return importlib.import_module("psycopg2")
-    except ImportError as error:
-        raise CollectorError(
-            "the Python library psycopg2 is missing on the host",
-            "ansible-playbook pynomaly.ops.prepare installs python3-psycopg2",
-        ) from error
 
 
 # Connecting
@@ -196,36 +180,6 @@ class Session:
                 raise TimeoutError("timed out")
 
 
-def _sslmode(credentials: DatabaseCredentials) -> str:
-    """Certificates are not checked here: the client's own authority is in its container."""
-    mode = str(credentials.parameters.get("sslmode") or credentials.parameters.get("ssl") or "")
-    if mode in ("disable", "allow", "prefer"):
-        return mode
-    return "require" if mode in ("require", "verify-ca", "verify-full", "true") else "prefer"
-
-
-def _parameters(credentials: DatabaseCredentials, address: Address, options: str) -> dict[str, Any]:
-    """Everything said explicitly, so that no PG* variable or ~/.pgpass of the host's has a say."""
-    parameters: dict[str, Any] = {
-        "host": address[0],
-        "hostaddr": address[0],
-        "port": address[1],
-        "user": credentials.user or "postgres",
-        "dbname": credentials.database,
-        "application_name": postgres.APPLICATION_NAME,
-        "sslmode": _sslmode(credentials),
-        "gssencmode": "disable",
-        "passfile": "/nonexistent",
-        "client_encoding": "UTF8",
-        "target_session_attrs": "any",
-    }
-    if credentials.password:
-        parameters["password"] = credentials.password
-    if options:
-        parameters["options"] = options
-    return parameters
-
-
 def _connect(
     psycopg2: Any,
     credentials: DatabaseCredentials,
@@ -241,7 +195,7 @@ def _connect(
     for index, address in enumerate(addresses):
         share = Deadline(deadline.remaining / (len(addresses) - index))
         try:
-            return Session(psycopg2, _parameters(credentials, address, options), share)
+            return Session(psycopg2, connection_parameters(credentials, address, options), share)
         except TimeoutError:
             failure = Failure(postgres.TIMEOUT, "no answer in time")
         except (psycopg2.Error, UnicodeError) as error:
@@ -251,42 +205,6 @@ def _connect(
             raise refused
         first = first or refused
     raise first or RefusedError(Failure(postgres.UNREACHABLE, "it has no address"), ("nowhere", 0))
-
-
-# Who looks
-
-
-def _application(
-    stack: Stack, engine: Engine
-) -> Iterator[tuple[Container, Optional[DatabaseCredentials]]]:
-    """The API's containers with what each says of its login, running ones first.
-
-    Raises L{CredentialError} on the way where one's is unusable.
-    """
-    for container in sorted(stack.component("api"), key=lambda one: (not one.running, one.number)):
-        yield (
-            container,
-            application_database_credentials(
-                container.environment, secret_reader(engine, container)
-            ),
-        )
-
-
-def _own_application(
-    stack: Stack, engine: Engine, server: Container
-) -> Optional[DatabaseCredentials]:
-    """The application's login, if it leads to this server."""
-    try:
-        for client, found in _application(stack, engine):
-            if found is None:
-                continue
-            if not found.host or server in named(stack, found.host):
-                return found
-            way = route(stack, engine, client, (found.host, found.port))
-            return found if way.container == server else None
-    except CredentialError:
-        return None  # postgres.app_login tells of it
-    return None
 
 
 class _ServerCheck:
@@ -331,7 +249,7 @@ class _ServerCheck:
                 )
             )
             return
-        psycopg2 = _load_psycopg2()
+        psycopg2 = load_psycopg2()
         budget = Deadline(self.settings.deadline_seconds * BUDGET_SHARE)
         session, who = self._open(psycopg2, server, len(containers), budget)
         if session is None or who is None:
@@ -341,48 +259,14 @@ class _ServerCheck:
         finally:
             session.close()
 
-    def _logins(
-        self, server: Container, application: Optional[DatabaseCredentials]
-    ) -> Sequence[Login]:
-        """Who to look as: whom the user names, else the server's own administrator, else the
-        application, since POSTGRES_PASSWORD counts only when the data directory is made."""
-        settings = self.settings
-        try:
-            administrator = postgres_server_credentials(
-                server.environment, secret_reader(self.engine, server)
-            )
-        except CredentialError as error:
-            self.problem = str(error)
-            administrator = DatabaseCredentials(
-                user=server.environment.get("POSTGRES_USER") or "postgres",
-                database=server.environment.get("POSTGRES_DB") or "",
-            )
-        known = [one for one in (administrator, application) if one is not None]
-        self.secrets.extend(one.password for one in known)
-        if settings.postgres_user or settings.postgres_password:
-            user = settings.postgres_user or administrator.user
-            password = settings.postgres_password or next(
-                (one.password for one in known if one.user == user), None
-            )
-            return [Login(replace(administrator, user=user, password=password))]
-        logins = [Login(administrator)]
-        if application is not None and (application.user, application.password) != (
-            administrator.user,
-            administrator.password,
-        ):
-            reason = self.problem or (
-                f'the password that the container has for role "{administrator.user}" is not in use'
-            )
-            note = f'looked as the application\'s role "{application.user}" ({reason})'
-            logins.append(Login(application, note))
-        return logins
-
     def _open(
         self, psycopg2: Any, server: Container, containers: int, budget: Deadline
     ) -> tuple[Optional[Session], Optional[postgres.Session]]:
         """A session, with postgres.ready answered; none where that could not be."""
-        application = _own_application(self.stack, self.engine, server)
-        logins = self._logins(server, application)
+        application = own_application(self.stack, self.engine, server)
+        found = server_logins(self.engine, server, application, self.settings)
+        logins, self.problem = found.logins, found.problem
+        self.secrets.extend(found.secrets)
         wanted = (
             self.settings.postgres_database
             or (application.database if application is not None else "")
@@ -537,7 +421,7 @@ def _measure_app_login(
     )
     deadline = Deadline(settings.call_timeout_seconds)
     try:
-        for client, found in _application(stack, engine):
+        for client, found in applications(stack, engine):
             key = (found and (found.hosts, found.user, found.password, found.database),)
             if found is None or key in tried or (tried and not client.running):
                 continue
@@ -581,7 +465,7 @@ def _login(
     if not addresses:
         return Measurement(target, status=status, message=problem)
     who = (credentials.user, credentials.database, credentials.source)
-    psycopg2 = _load_psycopg2()
+    psycopg2 = load_psycopg2()
     try:
         session = _connect(psycopg2, credentials, addresses, deadline)
     except RefusedError as refused:
