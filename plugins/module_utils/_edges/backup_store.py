@@ -90,7 +90,7 @@ class BackupStore:
             for kind in kinds:
                 with contextlib.suppress(FileNotFoundError):
                     found += [
-                        self._read(kind, entry)
+                        self._read(kind, entry, entry.name)
                         for entry in self.folder(kind).iterdir()
                         if is_id(entry.name)
                         and entry.name.rpartition("-")[0] == self.project
@@ -98,28 +98,28 @@ class BackupStore:
                     ]
         return newest_first(found)
 
-    def _read(self, kind: str, entry: Path) -> Backup:
+    def _read(self, kind: str, entry: Path, identifier: str) -> Backup:
         try:
             data = _bounded(entry / MANIFEST)
             promised = _bounded(entry / MANIFEST_DIGEST).decode(errors="replace").split()
         except FileNotFoundError as error:
             missing = Path(error.filename).name
-            return Backup(kind, entry.name, str(entry), problem=f"{missing} is missing")
+            return Backup(kind, identifier, str(entry), problem=f"{missing} is missing")
         if promised[:1] != [hashlib.sha256(data).hexdigest()]:
             problem = f"{MANIFEST} differs from its checksum in {MANIFEST_DIGEST}"
-            return Backup(kind, entry.name, str(entry), problem=problem)
+            return Backup(kind, identifier, str(entry), problem=problem)
         try:
             manifest = decode_manifest(data)
         except BackupError as error:
-            return Backup(kind, entry.name, str(entry), problem=str(error))
-        if (manifest.id, manifest.kind) != (entry.name, kind):
+            return Backup(kind, identifier, str(entry), problem=str(error))
+        if (manifest.id, manifest.kind) != (identifier, kind):
             problem = f"{MANIFEST} is that of {manifest.kind} backup {manifest.id}"
-            return Backup(kind, entry.name, str(entry), problem=problem)
+            return Backup(kind, identifier, str(entry), problem=problem)
         full: Optional[Verification] = None
         quick: Optional[Verification] = None
         with contextlib.suppress(FileNotFoundError):
             full, quick = decode_verifications(_bounded(entry / VERIFICATION))
-        return Backup(kind, entry.name, str(entry), manifest, full=full, quick=quick)
+        return Backup(kind, identifier, str(entry), manifest, full=full, quick=quick)
 
     def used_bytes(self, kind: str) -> int:
         """What all of a kind's folder takes on the disk, whatever is in it."""
@@ -203,6 +203,20 @@ class BackupStore:
             staging.rename(target)
             sync_directory(target.parent)
         return Backup(manifest.kind, manifest.id, str(target), whole)
+
+    def adopt(self, staging: Path) -> Backup:
+        """Give a staged copy of a whole backup its name, once all its checksums hold."""
+        kind, identifier = staging.parent.name, staging.name[len(STAGING_PREFIX) :]
+        backup = self._read(kind, staging, identifier)
+        problems = self.check_files(backup)
+        if problems:
+            raise BackupError(f"the copy of {kind} backup {identifier} is damaged: {problems[0]}")
+        with _errors("the copy could not be finished"):
+            hash_tree(staging)  # for its syncing
+            target = self.path(kind, identifier)
+            staging.rename(target)
+            sync_directory(target.parent)
+        return self._read(kind, target, identifier)
 
     def note_verification(self, backup: Backup, verification: Verification) -> None:
         """Write the proof beside the manifest, keeping the last one of the other method."""
