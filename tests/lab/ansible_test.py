@@ -5,7 +5,8 @@
 """Let ansible-test work from package indexes alone.
 
 It fetches a script that installs pip; a stand-in in its cache, which installs the same
-version of pip from a wheel, makes that needless.
+version of pip from a wheel, makes that needless. Its cache is in the home directory, so it
+gets one of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,22 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 '''
 
 
+_PIP_SETTINGS = (".config/pip", ".pip", ".netrc")
+"""What pip reads in a home directory, and ansible-test in no environment variable."""
+
+
+def home() -> Path:
+    """Give ansible-test's home directory in the lab's cache, with the user's settings of pip."""
+    directory = folder("ansible-test")
+    for name in _PIP_SETTINGS:
+        theirs, link = Path.home() / name, directory / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        if theirs.exists():
+            link.symlink_to(theirs)
+    return directory
+
+
 def prepare(environment: Path) -> str:
     """Put the stand-in where it is missing, and return the environment's Python version.
 
@@ -46,7 +63,7 @@ def prepare(environment: Path) -> str:
         raise LabError(f"{source} does not say which version of pip it wants (pip='…').")
     pip_version = wanted.group(1)
     script_name = f"get_pip_{pip_version.replace('.', '_')}.py"
-    script = Path.home() / ".ansible" / "test" / "cache" / script_name
+    script = home() / ".ansible" / "test" / "cache" / script_name
     if script.exists():
         return version
     wheels = folder("wheels")

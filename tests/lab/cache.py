@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.shell import say
+from lab.shell import LabError, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pynomaly-ops-lab"
 
+DEFAULT_NAME = "pynomaly-lab"
+NAME = os.environ.get("PYNOMALY_LAB_NAME") or DEFAULT_NAME
+"""With what the names of everything on the engine begin: labs of other names are not seen."""
+
 _held = 0
 
 
@@ -31,6 +36,20 @@ def folder(*names: str) -> Path:
     path = CACHE.joinpath(*names)
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
+
+
+def state(*names: str) -> Path:
+    """Give a directory for what belongs to the lab of this name alone, not to all labs."""
+    return folder(*names) if NAME == DEFAULT_NAME else folder("labs", NAME, *names)
+
+
+def require_good_name() -> None:
+    """Raise LabError where the lab's name cannot be that of a network, an image and a label."""
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", NAME):
+        raise LabError(
+            f"PYNOMALY_LAB_NAME={NAME}: expected small letters and digits in two or more words "
+            f"with a hyphen between them, such as {DEFAULT_NAME}-2"
+        )
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from lab import bench, demo, nodes, testsuite
+from lab import bench, demo, images, nodes, testsuite
+from lab.cache import require_good_name
 from lab.shell import LabError, say
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ examples:
   ./lab demo --break postgres       the same, and what the check says without PostgreSQL
   ./lab test                        everything that must pass; ./lab test lint unit for parts
   ./lab up 3                        node1, node2 and node3
+  ./lab up 1 --debian 12            node1, and debian12 with an older Docker and Python
   ./lab run daily_check             ansible-playbook pynomaly.ops.daily_check on the nodes
   ./lab run deploy --limit node1 -e api_replicas=2
   ./lab shell node1                 a shell on a node
@@ -32,7 +34,8 @@ examples:
 
 The lab wants Debian or Ubuntu and python3, and root where something has to be
 installed or the Docker engine started. It keeps its cache in
-${XDG_CACHE_HOME:-~/.cache}/pynomaly-ops-lab.
+${XDG_CACHE_HOME:-~/.cache}/pynomaly-ops-lab. PYNOMALY_LAB_NAME=other-lab in the
+environment is another lab beside this one, with the same cache of images.
 """
 
 
@@ -42,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if rest and parsed.command != "run":
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        require_good_name()
         code: int = parsed.function(parsed)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -82,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("up", help="start servers node1 to nodeN, mending what is broken")
     command.add_argument("count", nargs="?", type=_count, default=1, metavar="N")
+    command.add_argument(
+        "--debian",
+        type=int,
+        choices=sorted(set(images.NODES) - {nodes.DEBIAN}),
+        help="one more server, debian12, that runs this release, with its Docker and Python",
+    )
     command.add_argument(
         "--images",
         choices=("lab", "official"),
@@ -128,7 +138,8 @@ def _part(text: str) -> str:
 def _up(parsed: argparse.Namespace) -> int:
     started_at = time.monotonic()
     official = None if parsed.images is None else parsed.images == "official"
-    for node in nodes.up(parsed.count, official=official):
+    others = () if parsed.debian is None else (parsed.debian,)
+    for node in nodes.up(parsed.count, other_debians=others, official=official):
         say(f"{node.name}  {node.address}  ./lab shell {node.name}")
     say(f"up after {time.monotonic() - started_at:.1f} s")
     return 0

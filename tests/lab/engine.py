@@ -12,15 +12,18 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.cache import exclusive, folder
+from lab.cache import DEFAULT_NAME, NAME, exclusive, folder
 from lab.packages import need
 from lab.shell import LabError, run, say, step, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LABEL = "ops.pynomaly.lab"
 """Carried by each container, network and volume that the lab makes, and by nothing else."""
+
+MARK = f"{LABEL}={'true' if NAME == DEFAULT_NAME else NAME}"
+"""The label with its value, which tells the lab of this name from any other."""
 
 _PID_FILES = {
     "/var/run/docker.pid": ("dockerd",),
@@ -160,7 +163,28 @@ def owned(kind: str) -> list[str]:
         "network": ["network", "ls", "--quiet", "--no-trunc"],
         "volume": ["volume", "ls", "--quiet"],
     }[kind]
-    return docker(*arguments, "--filter", f"label={LABEL}=true").split()
+    return docker(*arguments, "--filter", f"label={MARK}").split()
+
+
+def is_owned(labels: Mapping[str, str] | None) -> bool:
+    """Say whether the lab of this name made what carries these labels."""
+    name, _equals, value = MARK.partition("=")
+    return (labels or {}).get(name) == value
+
+
+def refuse_foreign(kind: str, name: str) -> dict[str, Any] | None:
+    """Return ``docker KIND inspect NAME``; LabError when there is one that the lab did not make."""
+    found = inspect(kind, name)
+    if found is None:
+        return None
+    labels = found["Config"]["Labels"] if kind == "container" else found.get("Labels")
+    if not is_owned(labels):
+        raise LabError(
+            f"A {kind} named {name} exists and the lab did not make it. "
+            f"Rename or remove it first (docker {kind} rm {name}), or give the lab another name: "
+            f"PYNOMALY_LAB_NAME={NAME}-2"
+        )
+    return found
 
 
 def exec_in(container: str, command: Sequence[str], *, timeout_seconds: float = 30) -> str:

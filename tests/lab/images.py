@@ -20,24 +20,24 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from lab import registry
-from lab.cache import ROOT, folder, hash_of_directory, short_hash
+from lab.cache import DEFAULT_NAME, NAME, ROOT, folder, hash_of_directory, short_hash, state
 from lab.engine import LABEL, docker, inspect
 from lab.packages import need
 from lab.shell import LabError, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DIRECTORY = ROOT / "tests" / "lab" / "images"
-PREFIX = "pynomaly-lab"
 
 BASE = "base:trixie"
 REGISTRY = "registry:lab"
-NODE = "node:lab"
+NODES = {13: "node:lab", 12: "node-debian12:lab"}
+"""The image of a server for each release of Debian; the first is what servers run by default."""
 
 _HASH_LABEL = f"{LABEL}.hash"
 _IMAGE_LABEL = f"{LABEL}.image"
-_FROM = re.compile(r"^\s*FROM\s+(\S+)", re.IGNORECASE | re.MULTILINE)
+_ORIGIN = re.compile(r"^[ \t]*(?:FROM[ \t]+|COPY[ \t]+--from=)(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,19 @@ class Image:
     """``directory:variant``; the engine knows it as ``pynomaly-lab/directory:variant``."""
     directory: Path
     hash: str
-    parent: str | None = None
+    parents: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The engine's own name for it."""
-        return f"{PREFIX}/{self.key}"
+        return f"{NAME}/{self.key}"
 
     @property
     def stored_name(self) -> str:
-        """The name, unique for this content, under which the registry keeps it."""
-        return f"{PREFIX}/{self.key.partition(':')[0]}:{self.hash}"
+        """The name, unique for this content, under which every lab's registry keeps it."""
+        return f"{DEFAULT_NAME}/{self.key.partition(':')[0]}:{self.hash}"
 
 
 def load(directory: Path = DIRECTORY) -> dict[str, Image]:
@@ -80,17 +80,17 @@ def load(directory: Path = DIRECTORY) -> dict[str, Image]:
         for image in _described(dockerfile)
     ]
     while waiting:
-        ready = [image for image in waiting if image.parent is None or image.parent in images]
+        ready = [image for image in waiting if all(parent in images for parent in image.parents)]
         if not ready:
             raise LabError(
                 "These images stand on one that does not exist: "
-                + ", ".join(f"{image.key} on {image.parent}" for image in waiting)
+                + ", ".join(f"{image.key} on {' and '.join(image.parents)}" for image in waiting)
             )
         for image in ready:
             content = short_hash(
                 hash_of_directory(image.directory),
                 json.dumps(image.arguments, sort_keys=True),
-                images[image.parent].hash if image.parent else "",
+                *([images[parent].hash for parent in image.parents] or [""]),
             )
             images[image.key] = replace(image, hash=content)
         waiting = [image for image in waiting if image not in ready]
@@ -105,25 +105,38 @@ def _described(dockerfile: Path) -> list[Image]:
         settings = json.loads(path.read_text()) if path.exists() else {"tags": []}
     except ValueError as error:
         raise LabError(f"{path} is not JSON: {error}.") from error
-    origin = _FROM.search(dockerfile.read_text())
-    if origin is None:
+    origins = _ORIGIN.findall(dockerfile.read_text())
+    if not origins:
         raise LabError(f"{dockerfile} has no FROM line.")
     found = []
     for variant in settings.get("variants", [settings]):
         arguments = {name: str(value) for name, value in variant.get("args", {}).items()}
         # FROM may name an argument, given in image.json; a default in the Dockerfile is not read.
-        stands_on = Template(origin.group(1)).safe_substitute(arguments)
-        parent = stands_on[len(PREFIX) + 1 :] if stands_on.startswith(f"{PREFIX}/") else None
+        stands_on = (Template(origin).safe_substitute(arguments) for origin in origins)
+        # Each once, in the order in which they stand there.
+        parents = tuple(
+            dict.fromkeys(
+                origin[len(DEFAULT_NAME) + 1 :]
+                for origin in stands_on
+                if origin.startswith(f"{DEFAULT_NAME}/")
+            )
+        )
         key = f"{directory.name}:{variant.get('name', 'lab')}"
-        found.append(Image(key, directory, "", parent, tuple(variant["tags"]), arguments))
+        found.append(Image(key, directory, "", parents, tuple(variant["tags"]), arguments))
     return found
 
 
 def ensure_in_engine(image: Image, images: Mapping[str, Image]) -> None:
     """See to it that the engine has this image with this content: from the cache, or built."""
     found = inspect("image", image.name)
-    if found is not None and (found["Config"]["Labels"] or {}).get(_HASH_LABEL) == image.hash:
+    labels = (found["Config"]["Labels"] or {}) if found is not None else {}
+    if labels.get(_HASH_LABEL) == image.hash:
         return
+    if found is not None and _IMAGE_LABEL not in labels:
+        raise LabError(
+            f"An image named {image.name} exists and the lab did not make it. "
+            f"Give it another name first: docker tag {image.name} NAME, docker rmi {image.name}"
+        )
     started_at = time.monotonic()
     how = _obtain(image, images)
     say(f"{time.monotonic() - started_at:7.1f} s  {how} image {image.key}")
@@ -132,15 +145,17 @@ def ensure_in_engine(image: Image, images: Mapping[str, Image]) -> None:
 
 
 def _obtain(image: Image, images: Mapping[str, Image]) -> str:
-    archive = folder("archives") / f"{image.key.replace(':', '-')}-{image.hash}.tar"
+    archive = folder("archives") / f"{image.directory.name}-{image.hash}.tar"
     if image.key == REGISTRY and archive.exists():
         docker("load", "--quiet", "--input", str(archive), timeout_seconds=300)
+        docker("tag", image.stored_name, image.name)
+        docker("rmi", image.stored_name)
         return "loaded"
     if registry.is_running() and registry.digest(image.stored_name) is not None:
         registry.pull(image.stored_name, image.name)
         return "fetched"
-    if image.parent is not None:
-        ensure_in_engine(images[image.parent], images)
+    for parent in image.parents:
+        ensure_in_engine(images[parent], images)
     if image.directory.name == "base":
         _build_base(image)
     else:
@@ -164,21 +179,18 @@ def publish(image: Image, images: Mapping[str, Image]) -> None:
             say(f"           {tag} is image {image.key}")
 
 
-def publish_all(images: Mapping[str, Image], *, services: bool) -> None:
-    """Bring the node's image into the engine, and with ``services`` all others into the registry.
+def publish_all(images: Mapping[str, Image], nodes: Sequence[str], *, services: bool) -> None:
+    """Bring the nodes' images into the engine, and with ``services`` theirs into the registry.
 
     The services are built one after another: their first layers are the same, and the
-    builder makes them once. The node is built beside them.
+    builder makes them once. The nodes are built beside them.
     """
-    others = [
-        image
-        for image in images.values()
-        if image.tags and image.key not in (NODE, REGISTRY) and image.directory.name != "base"
-    ]
+    others = [image for image in images.values() if image.tags]
 
-    def prepare_node() -> None:
-        publish(images[NODE], images)
-        ensure_in_engine(images[NODE], images)
+    def prepare_nodes() -> None:
+        for key in nodes:
+            publish(images[key], images)
+            ensure_in_engine(images[key], images)
 
     def prepare_services() -> None:
         for image in others:
@@ -186,7 +198,7 @@ def publish_all(images: Mapping[str, Image], *, services: bool) -> None:
 
     publish(images[BASE], images)
     with ThreadPoolExecutor(max_workers=2) as workers:
-        running = [workers.submit(prepare_node)]
+        running = [workers.submit(prepare_nodes)]
         if services:
             running.append(workers.submit(prepare_services))
         for work in running:
@@ -197,7 +209,7 @@ def forget() -> list[str]:
     """Remove the lab's images from the engine; return those that something else still uses."""
     names = docker(
         "images",
-        f"--filter=reference={PREFIX}/*",
+        f"--filter=reference={NAME}/*",
         f"--filter=label={_IMAGE_LABEL}",
         "--format={{.Repository}}:{{.Tag}}",
     ).split()
@@ -215,13 +227,14 @@ def forget() -> list[str]:
 
 def _leftovers() -> Path:
     """Give the file with the ids of nameless images that could not be removed yet."""
-    return folder() / "nameless-images"
+    return state() / "nameless-images"
 
 
 def _remove_or_remember(image_ids: list[str]) -> None:
     """Remove nameless images of ours; those that something still uses are tried again later."""
     for image_id in image_ids:
-        if inspect("image", image_id) is None:
+        found = inspect("image", image_id)
+        if found is None or found["RepoTags"]:  # a lab of another name has it under that name
             continue
         if run(["docker", "rmi", image_id], timeout_seconds=120, check=False).returncode != 0:
             with _leftovers().open("a") as leftovers:
@@ -229,13 +242,18 @@ def _remove_or_remember(image_ids: list[str]) -> None:
 
 
 def _build(image: Image) -> None:
-    command = ["docker", "build", "--force-rm", f"--tag={image.name}"]
+    """Build from the Dockerfile, whose ``pynomaly-lab/`` is the lab of this name."""
+    command = ["docker", "build", "--force-rm", "--file=-", f"--tag={image.name}"]
     command += [f"--label={_IMAGE_LABEL}={image.key}", f"--label={_HASH_LABEL}={image.hash}"]
     command += [f"--build-arg={name}={value}" for name, value in image.arguments.items()]
     completed = run(
         [*command, str(image.directory)],
         timeout_seconds=1200,
         check=False,
+        stdin_text=_ORIGIN.sub(
+            lambda origin: origin.group().replace(f"{DEFAULT_NAME}/", f"{NAME}/"),
+            (image.directory / "Dockerfile").read_text(),
+        ),
         environment={"DOCKER_BUILDKIT": "0"},
     )
     if completed.returncode != 0:
@@ -280,8 +298,12 @@ def _build_base(image: Image) -> None:
 
 def _archive(image: Image, archive: Path) -> None:
     """Keep the registry's own image as a file: it cannot be fetched from itself."""
-    for old in archive.parent.glob(f"{image.key.replace(':', '-')}-*.tar"):
+    for old in archive.parent.glob(f"{image.directory.name}-*.tar"):
         old.unlink()
     unfinished = archive.with_suffix(".unfinished")
-    docker("save", "--output", str(unfinished), image.name, timeout_seconds=300)
+    docker("tag", image.name, image.stored_name)
+    try:
+        docker("save", "--output", str(unfinished), image.stored_name, timeout_seconds=300)
+    finally:
+        docker("rmi", image.stored_name)
     shutil.move(str(unfinished), archive)

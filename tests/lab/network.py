@@ -10,10 +10,9 @@ import ipaddress
 import struct
 from pathlib import Path
 
-from lab.engine import LABEL, docker, inspect
+from lab.cache import DEFAULT_NAME, NAME, short_hash
+from lab.engine import MARK, docker, refuse_foreign
 from lab.shell import LabError, say
-
-NAME = "pynomaly-lab"
 
 _CANDIDATES = (
     "172.30.99.0/24",
@@ -22,7 +21,9 @@ _CANDIDATES = (
     "192.168.213.0/24",
     "10.99.30.0/24",
 )
-_IPV6_SUBNET = "fd70:796e:6f6d::/64"
+# Another lab's has another fourth group, by its name.
+_IPV6_GROUP = "0" if NAME == DEFAULT_NAME else short_hash(NAME)[:4]
+_IPV6_SUBNET = f"fd70:796e:6f6d:{_IPV6_GROUP}::/64"
 
 
 def ensure() -> ipaddress.IPv4Network:
@@ -41,7 +42,7 @@ def ensure() -> ipaddress.IPv4Network:
             docker(
                 "network",
                 "create",
-                f"--label={LABEL}=true",
+                f"--label={MARK}",
                 f"--subnet={candidate}",
                 *(["--ipv6", f"--subnet={_IPV6_SUBNET}"] if _has_ipv6() else []),
                 NAME,
@@ -60,14 +61,9 @@ def ensure() -> ipaddress.IPv4Network:
 
 def subnet() -> ipaddress.IPv4Network | None:
     """Return the IPv4 subnet of the lab's network, or None while there is no network."""
-    found = inspect("network", NAME)
+    found = refuse_foreign("network", NAME)
     if found is None:
         return None
-    if (found.get("Labels") or {}).get(LABEL) != "true":
-        raise LabError(
-            f"A network named {NAME} exists and the lab did not make it. "
-            f"Remove it first: docker network rm {NAME}"
-        )
     subnets = (ipaddress.ip_network(entry["Subnet"]) for entry in found["IPAM"]["Config"])
     return next(entry for entry in subnets if isinstance(entry, ipaddress.IPv4Network))
 

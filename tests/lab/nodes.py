@@ -7,25 +7,43 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import images, network, registry
-from lab.cache import CACHE, exclusive, folder, short_hash
-from lab.engine import LABEL, answers, docker, ensure_running, exec_in, inspect, owned
+from lab.cache import CACHE, DEFAULT_NAME, NAME, exclusive, short_hash, state
+from lab.engine import (
+    LABEL,
+    MARK,
+    answers,
+    docker,
+    ensure_running,
+    exec_in,
+    inspect,
+    owned,
+    refuse_foreign,
+)
 from lab.packages import is_installed, need
 from lab.shell import LabError, quoted, run, say, step, wait_until
 
 if TYPE_CHECKING:
     import ipaddress
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _CAP_SYS_RESOURCE = 24
 _NUMBER_LABEL = f"{LABEL}.node"
 _HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
 _MIRROR_VARIABLE = f"LAB_REGISTRY_MIRROR={registry.MIRROR}"
 _MADE_FROM_LABEL = f"{LABEL}.made-from"
+
+
+DEBIAN = next(iter(images.NODES))
+"""The release that node1, node2, … run; a server of another one is named after it."""
+
+_OTHER_DEBIANS = 100
+"""The server of Debian 12 is number 112."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +59,32 @@ class Node:
     @property
     def name(self) -> str:
         """Its host name, which is also its name in the inventory."""
-        return f"node{self.number}"
+        return f"node{self.number}" if self.debian == DEBIAN else f"debian{self.debian}"
+
+    @property
+    def debian(self) -> int:
+        """The release of Debian that it runs."""
+        return self.number - _OTHER_DEBIANS if self.number > _OTHER_DEBIANS else DEBIAN
 
     @property
     def container(self) -> str:
         """Its container's name on this machine's engine."""
-        return f"pynomaly-lab-{self.name}"
+        return f"{NAME}-{self.name}"
 
 
 def ssh_config() -> Path:
     """Give the path of the lab's own SSH configuration."""
-    return folder("ssh") / "config"
+    return state("ssh") / "config"
 
 
 def inventory() -> Path:
     """Give the path of the generated inventory with the nodes' addresses."""
-    return folder("inventory") / "nodes.yml"
+    return state("inventory") / "nodes.yml"
 
 
 def control_sockets() -> Path:
     """Give the directory in which Ansible keeps the sockets of its open SSH connections."""
-    return folder("ssh", "sockets")
+    return state("ssh", "sockets")
 
 
 def existing() -> list[Node]:
@@ -71,7 +94,7 @@ def existing() -> list[Node]:
         container = inspect("container", container_id)
         if container is None or _NUMBER_LABEL not in container["Config"]["Labels"]:
             continue
-        endpoint = container["NetworkSettings"]["Networks"].get(network.NAME) or {}
+        endpoint = container["NetworkSettings"]["Networks"].get(NAME) or {}
         configured = (endpoint.get("IPAMConfig") or {}).get("IPv4Address", "")
         found.append(
             Node(
@@ -84,11 +107,14 @@ def existing() -> list[Node]:
     return sorted(found, key=lambda node: node.number)
 
 
-def up(count: int = 1, *, official: bool | None = None) -> list[Node]:
+def up(
+    count: int = 1, *, other_debians: Iterable[int] = (), official: bool | None = None
+) -> list[Node]:
     """Have ``count`` servers running and answering, whatever state the lab was left in.
 
-    Nodes beyond ``count`` that exist already are kept and mended too. With ``official``
-    the nodes pull from Docker Hub instead of the lab's registry; None leaves that as it is.
+    For each release in ``other_debians`` there is one more, named after it. Nodes that exist
+    already are kept and mended too. With ``official`` the nodes pull from Docker Hub instead
+    of the lab's registry; None leaves that as it is.
     """
     with exclusive():
         need({"ssh": "openssh-client", "ssh-keygen": "openssh-client"})
@@ -99,15 +125,27 @@ def up(count: int = 1, *, official: bool | None = None) -> list[Node]:
         subnet = network.ensure()
         images.ensure_in_engine(known[images.REGISTRY], known)
         registry.start(known[images.REGISTRY].name, known[images.REGISTRY].hash, subnet)
-        images.publish_all(known, services=not official)
-        count = max([count, *(node.number for node in existing())])
-        for number in range(1, count + 1):
-            _ensure_node(number, subnet, known[images.NODE], official=official)
+        wanted = _wanted(count, other_debians, subnet)
+        node_images = {node.debian: images.NODES[node.debian] for node in wanted}
+        images.publish_all(known, list(node_images.values()), services=not official)
+        for node in wanted:
+            _ensure_node(node, subnet, known[node_images[node.debian]], official=official)
         nodes = existing()
         _write_ssh_files(nodes)
         for node in nodes:
-            _wait_or_remake(node, subnet, known[images.NODE], official=official)
+            _wait_or_remake(node, subnet, known[node_images[node.debian]], official=official)
         return existing()
+
+
+def _wanted(count: int, other_debians: Iterable[int], subnet: ipaddress.IPv4Network) -> list[Node]:
+    """List the nodes that are asked for, and those that are there; without a gap in the numbers."""
+    numbers = {node.number for node in existing()}
+    numbers |= {_OTHER_DEBIANS + debian for debian in other_debians if debian != DEBIAN}
+    last = max([count, *(number for number in numbers if number < _OTHER_DEBIANS)])
+    return [
+        Node(number, network.node_address(subnet, number), is_running=False)
+        for number in sorted(numbers | set(range(1, last + 1)))
+    ]
 
 
 def down(*, purge: bool = False) -> None:
@@ -127,24 +165,19 @@ def down(*, purge: bool = False) -> None:
         for path in (inventory(), ssh_config()):
             path.unlink(missing_ok=True)
         if purge:
-            run(
-                ["rm", "-rf", *(str(CACHE / name) for name in ("registry", "archives", "ssh"))],
-                timeout_seconds=300,
-            )
+            purged = [CACHE / "registry", CACHE / "archives", state("ssh")]
+            run(["rm", "-rf", *map(str, purged)], timeout_seconds=300)
+        if NAME != DEFAULT_NAME:
+            shutil.rmtree(state())
 
 
 def _ensure_node(
-    number: int, subnet: ipaddress.IPv4Network, image: images.Image, *, official: bool
+    node: Node, subnet: ipaddress.IPv4Network, image: images.Image, *, official: bool
 ) -> None:
-    node = Node(number, network.node_address(subnet, number), is_running=False)
     arguments = _run_arguments(node, subnet, official=official)
     wanted = short_hash(image.hash, *arguments)
-    found = inspect("container", node.container)
-    if found is not None and found["Config"]["Labels"].get(LABEL) != "true":
-        raise LabError(
-            f"A container named {node.container} exists and the lab did not make it. "
-            f"Rename or remove it first."
-        )
+    found = refuse_foreign("container", node.container)
+    refuse_foreign("volume", _volume(node))
     if found is not None and found["Config"]["Labels"].get(_MADE_FROM_LABEL) != wanted:
         say(f"{node.name} was made from older definitions: it is made anew")
         _remove(node)
@@ -187,9 +220,9 @@ def _run_arguments(node: Node, subnet: ipaddress.IPv4Network, *, official: bool)
     arguments = [
         f"--name={node.container}",
         f"--hostname={node.name}",
-        f"--label={LABEL}=true",
+        f"--label={MARK}",
         f"--label={_NUMBER_LABEL}={node.number}",
-        f"--network={network.NAME}",
+        f"--network={NAME}",
         f"--network-alias={node.name}",
         f"--ip={node.address}",
         f"--add-host={registry.CONTAINER}:{network.registry_address(subnet)}",
@@ -200,7 +233,7 @@ def _run_arguments(node: Node, subnet: ipaddress.IPv4Network, *, official: bool)
         "--device-cgroup-rule=a *:* rwm",
         "--cgroupns=private",
         "--stop-timeout=30",
-        f"--mount=type=volume,src={_volume(node)},dst=/var/lib/docker,volume-label={LABEL}=true",
+        f"--mount=type=volume,src={_volume(node)},dst=/var/lib/docker,volume-label={MARK}",
         "--env=container=docker",
         f"--env=LAB_AUTHORIZED_KEY={_public_key()}",
     ]
@@ -228,7 +261,7 @@ def _wait_or_remake(
     except LabError as error:
         say(f"{error}\n{node.name} does not come back: it is made anew")
         _remove(node)
-        _ensure_node(node.number, subnet, image, official=official)
+        _ensure_node(node, subnet, image, official=official)
         _write_ssh_files(existing())
         _wait_for(node)
 
@@ -299,7 +332,7 @@ def _volume(node: Node) -> str:
 
 
 def _private_key() -> Path:
-    path = folder("ssh") / "id_ed25519"
+    path = state("ssh") / "id_ed25519"
     if not path.exists():
         run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "pynomaly-lab", "-f", str(path)],
@@ -314,13 +347,13 @@ def _public_key() -> str:
 
 def _write_ssh_files(nodes: list[Node]) -> None:
     """Write the SSH configuration, the host keys that the nodes have, and their inventory."""
-    known_hosts = folder("ssh") / "known_hosts"
+    known_hosts = state("ssh") / "known_hosts"
     host_keys = [f"{node.name},{node.address} {_host_key(node)}\n" for node in nodes]
     known_hosts.write_text("".join(host_keys))
     entries = [f"Host {node.name}\n    HostName {node.address}\n" for node in nodes]
     addresses = " ".join(node.address for node in nodes)
     entries.append(
-        f"Host node* {addresses}\n"
+        f"Host node* debian* {addresses}\n"
         "    User root\n"
         f"    IdentityFile {_private_key()}\n"
         "    IdentitiesOnly yes\n"

@@ -12,14 +12,14 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from lab import network
-from lab.cache import folder, short_hash
-from lab.engine import LABEL, docker, inspect
+from lab.cache import NAME, folder, short_hash
+from lab.engine import LABEL, MARK, docker, inspect, refuse_foreign
 from lab.shell import LabError, step, wait_until
 
 if TYPE_CHECKING:
     import ipaddress
 
-CONTAINER = "pynomaly-lab-registry"
+CONTAINER = f"{NAME}-registry"
 PORT = 5000
 MIRROR = f"{CONTAINER}:{PORT}"
 """How the nodes' engines call it."""
@@ -39,15 +39,15 @@ def start(image: str, image_hash: str, subnet: ipaddress.IPv4Network) -> None:
     arguments = [
         f"--name={CONTAINER}",
         f"--hostname={CONTAINER}",
-        f"--label={LABEL}=true",
-        f"--network={network.NAME}",
+        f"--label={MARK}",
+        f"--network={NAME}",
         f"--ip={network.registry_address(subnet)}",
         f"--publish=127.0.0.1::{PORT}",
         f"--volume={folder('registry')}:/var/lib/registry",
         f"--user={os.getuid()}:{os.getgid()}",
     ]
     wanted = short_hash(image_hash, *arguments)
-    found = inspect("container", CONTAINER)
+    found = refuse_foreign("container", CONTAINER)
     if found is not None and found["Config"]["Labels"].get(f"{LABEL}.made-from") != wanted:
         docker("rm", "--force", "--volumes", CONTAINER)
         found = None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lab import ansible_test, environment, images, nodes
 from lab.cache import CACHE, ROOT, collection_root, collections_path, folder
-from lab.engine import LABEL, ensure_running
+from lab.engine import MARK, ensure_running
 from lab.packages import need
 from lab.shell import LabError, quoted, run, run_shown, say
 
@@ -28,7 +28,7 @@ _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_NODE_IN_SCENARIO = re.compile(r"\bnode(\d+)\b")
+_NODE_IN_SCENARIO = re.compile(r"\b(node|debian)(\d+)\b")
 
 
 @dataclass
@@ -128,7 +128,11 @@ def _sanity(part: Part) -> None:
         part.command(
             *("ansible-test", "sanity", "--local", "--color", "no", "--python", version),
             directory=collection,
-            variables={"ANSIBLE_COLLECTIONS_PATH": temporary, "ANSIBLE_CONFIG": os.devnull},
+            variables={
+                "HOME": str(ansible_test.home()),
+                "ANSIBLE_COLLECTIONS_PATH": temporary,
+                "ANSIBLE_CONFIG": os.devnull,
+            },
         )
 
 
@@ -202,7 +206,7 @@ class _OtherController:
             **(variables or {}),
         }
         self._part.command(
-            *("docker", "run", "--rm", "--init", "--network", "host", "--label", f"{LABEL}=true"),
+            *("docker", "run", "--rm", "--init", "--network", "host", "--label", MARK),
             *("--user", f"{os.getuid()}:{os.getgid()}"),
             *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{CACHE}:{CACHE}"),
             # Whom this machine trusts, the container does: some networks have their own authority.
@@ -237,6 +241,10 @@ def _report(part: Part) -> None:
         directory=ROOT,
         variables={"PYTHONPATH": str(collections_path())},
     )
+
+
+def _lab(part: Part) -> None:
+    part.command("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/lab", directory=ROOT)
 
 
 def _integration(part: Part) -> None:
@@ -294,8 +302,10 @@ def _molecule(part: Part) -> None:
         part.failures.append("there is no scenario: molecule/*/molecule.yml does not exist")
         return
     for scenario in scenarios:
-        numbers = [int(number) for number in _NODE_IN_SCENARIO.findall(scenario.read_text())]
-        nodes.up(max(numbers, default=1))
+        found = _NODE_IN_SCENARIO.findall(scenario.read_text())
+        numbers = [int(number) for kind, number in found if kind == "node"]
+        debians = {int(number) for kind, number in found if kind == "debian"}
+        nodes.up(max(numbers, default=1), other_debians=debians)
         part.command("molecule", "test", "--scenario-name", scenario.parent.name)
 
 
@@ -306,6 +316,7 @@ _PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
     "unit": ("pytest on pure logic, branch coverage; again under another Python", _unit),
     "report": ("the HTML page in headless Chromium: phone, desk and paper", _report),
     "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
+    "lab": ("what the lab promises, on a lab beside this one: mended, quick, nothing left", _lab),
     "integration": ("the lab's images and the modules against real engines", _integration),
     "molecule": ("each scenario on the lab's servers", _molecule),
     "controller": ("the playbooks from another Python with another ansible-core", _controller),
