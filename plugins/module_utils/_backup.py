@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import parse_utc, utc_text
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc, utc_text
 
 FORMAT = 1
 
@@ -70,7 +70,9 @@ class Manifest:
     """What a backup says of itself.
 
     ``content`` is the kind's own: for a database what was measured in the dump's snapshot.
-    ``encryption`` is empty, or C{{method, recipients}}.
+    ``encryption`` is empty, or C{{method, recipients}}. ``stored_bytes`` is the size of all backups
+    of the kind that were there once this one was, itself among them: how it grows tells when the
+    disk will be full, whatever has been removed since.
     """
 
     id: str
@@ -82,6 +84,7 @@ class Manifest:
     content: Mapping[str, Any] = field(default_factory=dict)
     encryption: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    stored_bytes: int = 0
     format: int = FORMAT
 
     @property
@@ -127,8 +130,23 @@ class Backup:
     @property
     def is_refuted(self) -> bool:
         """Found damaged by the latest look at it."""
+        return self.last_look is not None and not self.last_look.ok
+
+    @property
+    def last_look(self) -> Optional[Verification]:
+        """The latest verification, of whichever method."""
         looks = [look for look in (self.full, self.quick) if look is not None]
-        return bool(looks) and not max(looks, key=lambda look: look.verified_at).ok
+        return max(looks, key=lambda look: look.verified_at, default=None)
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with it; empty where nothing is known to be."""
+        if not self.is_whole:
+            return self.problem or f"{MANIFEST} is missing"
+        look = self.last_look
+        if look is None or look.ok:
+            return ""
+        return look.problems[0] if look.problems else f"found damaged at {look.verified_at}"
 
 
 def new_id(project: str, now: datetime.datetime) -> str:
@@ -155,6 +173,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "created_at": manifest.created_at,
         "duration_seconds": round(manifest.duration_seconds, 3),
         "size_bytes": manifest.size_bytes,
+        "stored_bytes": manifest.stored_bytes,
         "versions": dict(manifest.versions),
         "encryption": dict(manifest.encryption),
         "content": dict(manifest.content),
@@ -186,6 +205,7 @@ def decode_manifest(data: bytes) -> Manifest:
             content=_mapping(raw, "content"),
             encryption=_mapping(raw, "encryption"),
             versions=_mapping(raw, "versions"),
+            stored_bytes=int(raw.get("stored_bytes") or 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BackupError(f"{MANIFEST} cannot be used: {type(error).__name__}: {error}") from error
@@ -277,7 +297,7 @@ def select(backups: Iterable[Backup], wanted: str, kind: str = DATABASE) -> Back
     """
     candidates = newest_first(one for one in backups if one.kind == kind)
     usable = [one for one in candidates if one.is_whole and not one.is_refuted]
-    list_them = f"ansible-playbook pynomaly.ops.backup_list -e pynomaly_backup_kinds={kind}"
+    list_them = "ansible-playbook pynomaly.ops.backup_list"
     if is_id(wanted):
         return _by_id(candidates, wanted, list_them)
     what = wanted

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import datetime
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.pynomaly.ops.plugins.module_utils._metrics_text import family, labels
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     CRITICAL,
     OK,
@@ -26,34 +26,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
 STATUS_NUMBERS: Mapping[str, int] = {OK: 0, WARNING: 1, CRITICAL: 2, UNKNOWN: 3, SKIPPED: -1}
 
 _STATUS_HELP = "0 ok, 1 warning, 2 critical, 3 unknown, -1 skipped or waived."
-
-
-def _escaped(text: object) -> str:
-    """A label's value: the format escapes backslash, double quote and line feed, nothing else."""
-    encodable = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
-    return encodable.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _labels(pairs: Iterable[tuple[str, object]]) -> str:
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs) + "}"
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) else repr(float(value))
-
-
-def _family(name: str, text: str, samples: Mapping[str, float]) -> list[str]:
-    if not samples:
-        return []
-    return [
-        f"# HELP {name} {text}",
-        f"# TYPE {name} gauge",
-        *(f"{name}{labels} {_number(value)}" for labels, value in samples.items()),
-    ]
 
 
 def render_textfile(host: Mapping[str, Any]) -> str:
@@ -74,25 +46,25 @@ def render_textfile(host: Mapping[str, Any]) -> str:
     ranks: dict[str, int] = {}
     results = host["results"]
     for result in results:
-        labels = [
+        names = [
             *of_project,
             ("probe", result["id"]),
             ("service", result["service"] or ""),
             ("probe_instance", result["instance"] or ""),
         ]
-        key = _labels(labels)
+        key = labels(names)
         rank = STATUSES.index(result["status"])
         if ranks.get(key, -1) >= rank:
             continue
         ranks[key] = rank
         statuses[key] = STATUS_NUMBERS[result["status"]]
         if isinstance(result["value"], (int, float)):
-            values[_labels([*labels, ("unit", result["unit"] or "")])] = float(result["value"])
-    overall = _labels(of_project)
+            values[labels([*names, ("unit", result["unit"] or "")])] = float(result["value"])
+    overall = labels(of_project)
     lines = [
-        *_family("pynomaly_probe_status", f"Status of a probe: {_STATUS_HELP}", statuses),
-        *_family("pynomaly_probe_value", "What a probe measured, in the unit it names.", values),
-        *_family(
+        *family("pynomaly_probe_status", f"Status of a probe: {_STATUS_HELP}", statuses),
+        *family("pynomaly_probe_value", "What a probe measured, in the unit it names.", values),
+        *family(
             "pynomaly_check_status",
             f"Worst status of the check: {_STATUS_HELP}",
             {overall: STATUS_NUMBERS[worst(result["status"] for result in results)]},
@@ -102,13 +74,13 @@ def render_textfile(host: Mapping[str, Any]) -> str:
     duration_ms = host.get("duration_ms")
     if started_at:
         moment = datetime.datetime.fromisoformat(str(started_at).replace("Z", "+00:00"))
-        lines += _family(
+        lines += family(
             "pynomaly_check_timestamp_seconds",
             "When the check began, in seconds since 1970.",
             {overall: moment.timestamp()},
         )
     if duration_ms is not None:
-        lines += _family(
+        lines += family(
             "pynomaly_check_duration_seconds",
             "How long the check took on the host.",
             {overall: float(duration_ms) / 1000.0},

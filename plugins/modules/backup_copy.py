@@ -47,11 +47,15 @@ options:
   remote:
     description:
       - The remote's C(type) and options, named as in rclone's documentation of that type, such as
-        C(host) and C(key_file) for C(sftp), or C(endpoint) and C(secret_access_key) for C(s3).
-      - They reach rclone by its environment. For C(sftp), C(known_hosts_file) is
-        C(/root/.ssh/known_hosts) where nothing else is said.
+        C(host) and C(key_file) for C(sftp), or C(endpoint) for C(s3).
+      - For C(sftp), C(known_hosts_file) is C(/root/.ssh/known_hosts) where nothing else is said.
     type: dict
     required: true
+  remote_secrets:
+    description:
+      - More options of the remote, which are never shown. They reach rclone by its environment.
+    type: dict
+    default: {}
   path:
     description: Folder of the remote, or bucket and folder.
     type: str
@@ -85,6 +89,7 @@ EXAMPLES = r"""
       type: s3
       provider: Other
       endpoint: https://s3.example.com
+    remote_secrets:
       access_key_id: "{{ vault_backup_access_key_id }}"
       secret_access_key: "{{ vault_backup_secret_access_key }}"
 
@@ -137,7 +142,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "kinds": {"type": "list", "elements": "str", "choices": list(KINDS), "default": list(KINDS)},
     "state": {"type": "str", "choices": ["copied", "fetched", "listed"], "default": "copied"},
     "id": {"type": "str"},
-    "remote": {"type": "dict", "required": True, "no_log": True},
+    "remote": {"type": "dict", "required": True},
+    "remote_secrets": {"type": "dict", "default": {}, "no_log": True},
     "path": {"type": "str", "required": True},
     "keep": {"type": "dict"},
     "timeout_seconds": {"type": "float", "default": 3600},
@@ -194,7 +200,8 @@ def listed(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _places(parameters: dict[str, Any]) -> tuple[BackupStore, OffsiteCopy]:
     store = BackupStore(parameters["backup_dir"], parameters["project_name"])
-    where = Offsite(parameters["remote"], parameters["path"], parameters["timeout_seconds"])
+    remote = {**parameters["remote"], **parameters["remote_secrets"]}
+    where = Offsite(remote, parameters["path"], parameters["timeout_seconds"])
     return store, OffsiteCopy(where, store)
 
 

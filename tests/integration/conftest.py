@@ -173,6 +173,24 @@ def project(engine: Engine) -> Iterator[Project]:
         made.close()
 
 
+@pytest.fixture(scope="module")
+def compose_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where this machine has no Compose, the one of the lab's nodes serves."""
+    patch = pytest.MonkeyPatch()
+    if docker("compose", "version", check=False).returncode:
+        folder = tmp_path_factory.mktemp("docker")
+        made = docker("create", image("node")).stdout.strip()
+        try:
+            (folder / "cli-plugins").mkdir()
+            source = f"{made}:/usr/libexec/docker/cli-plugins/docker-compose"
+            docker("cp", source, f"{folder}/cli-plugins/")
+        finally:
+            docker("rm", made)
+        patch.setenv("DOCKER_CONFIG", str(folder))
+    yield
+    patch.undo()
+
+
 @pytest.fixture
 def client(project: Project) -> Iterator[Callable[[dict[str, str]], Container]]:
     """Makes containers in the place of the API, taken away after the test."""

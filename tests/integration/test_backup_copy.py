@@ -30,7 +30,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_copy im
     OffsiteCopy,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import BackupStore
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import utc_text
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import utc_text
 
 NOON = datetime.datetime(2026, 11, 24, 12, 0, 0, tzinfo=datetime.timezone.utc)
 CANARY = "canary-secret-0815"

@@ -13,10 +13,11 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     FULL,
@@ -92,11 +93,12 @@ class BackupStore:
                     found += [
                         self._read(kind, entry, entry.name)
                         for entry in self.folder(kind).iterdir()
-                        if is_id(entry.name)
-                        and entry.name.rpartition("-")[0] == self.project
-                        and entry.is_dir()
+                        if self._is_own(entry.name) and entry.is_dir()
                     ]
         return newest_first(found)
+
+    def _is_own(self, name: str) -> bool:
+        return is_id(name) and name.rpartition("-")[0] == self.project
 
     def _read(self, kind: str, entry: Path, identifier: str) -> Backup:
         try:
@@ -172,7 +174,8 @@ class BackupStore:
         return [
             path
             for kind in KINDS
-            for path in sorted(self.folder(kind).glob(f"{STAGING_PREFIX}{self.project}-*"))
+            for path in sorted(self.folder(kind).glob(f"{STAGING_PREFIX}*"))
+            if self._is_own(path.name[len(STAGING_PREFIX) :])
         ]
 
     def discard(self, path: Path) -> None:
@@ -188,11 +191,15 @@ class BackupStore:
     def publish(self, staging: Path, manifest: Manifest) -> Backup:
         """Hash and sync what is staged, write the manifest, and give the folder its name.
 
-        ``manifest.files`` is filled in here.
+        ``manifest.files`` and ``manifest.stored_bytes`` are filled in here.
         """
+        stored = sum(
+            one.manifest.size_bytes for one in self.backups([manifest.kind]) if one.manifest
+        )
         with _errors("the backup could not be finished"):
-            files = hash_tree(staging)
-            whole = _with_files(manifest, files)
+            files = tuple(hash_tree(staging))
+            stored += sum(one.size_bytes for one in files)
+            whole = replace(manifest, files=files, stored_bytes=stored)
             data = encode_manifest(whole)
             digest = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n"
             write_atomically(staging / MANIFEST, data, 0o600)
@@ -282,8 +289,3 @@ def _difference(pair: tuple[BackupFile, Path]) -> str:
 def _bounded(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MANIFEST_MAX_BYTES)
-
-
-def _with_files(manifest: Manifest, files: Sequence[BackupFile]) -> Manifest:
-    values: Mapping[str, Any] = {**vars(manifest), "files": tuple(files)}
-    return Manifest(**values)
