@@ -11,17 +11,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
+    DATABASE,
+    KINDS,
+    Backup,
+    newest_first,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._backup_info import (
+    days_left,
+    growth_by_kind,
+    next_bytes,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
+    CRITICAL,
+    OK,
     SKIPPED,
     WARNING,
     Measurement,
     Target,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
+    format_bytes,
+    plural,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
-#: The runbook's folders below the backup directory.
-KINDS = ("database", "config", "models", "redis")
-#: A finished backup's folder has it; it is written last, before the folder gets its name.
-MANIFEST = "manifest.json"
 #: As the runbook makes them by hand.
 UNMANAGED_SUFFIXES = (".sql", ".sql.gz")
 #: What gzip makes of nothing is smaller, and is what is left of a dump that failed in a pipe.
@@ -32,13 +46,21 @@ FUTURE_TOLERANCE_SECONDS = 300
 
 @dataclass(frozen=True)
 class BackupRecord:
-    """``finished_at`` in seconds since the epoch. ``managed`` is set for one with a manifest."""
+    """``finished_at`` in seconds since the epoch. ``managed`` is set for one with a manifest;
+    ``damage`` says what is wrong with it."""
 
     kind: str
     name: str
     finished_at: float
     managed: bool
     size_bytes: int = 0
+    damage: str = ""
+
+
+def record_of(backup: Backup) -> BackupRecord:
+    """A managed backup, dated by its manifest, whose file may have been copied about."""
+    made_at = parse_utc(backup.manifest.created_at).timestamp() if backup.manifest else 0.0
+    return BackupRecord(backup.kind, backup.id, made_at, managed=True, damage=backup.damage)
 
 
 def is_working_name(name: str) -> bool:
@@ -62,7 +84,9 @@ def backup_age(
     fresh copy of the configuration is no comfort when the database's is a month old."""
     usable, refused = [], []
     for record in records:
-        if not record.managed and record.size_bytes < MIN_DUMP_BYTES:
+        if record.damage:
+            refused.append(f"{record.name} is damaged")
+        elif not record.managed and record.size_bytes < MIN_DUMP_BYTES:
             refused.append(f"{record.name} is empty")
         elif record.finished_at > now + FUTURE_TOLERANCE_SECONDS:
             refused.append(f"{record.name} is dated in the future")
@@ -86,7 +110,7 @@ def backup_age(
         for kind in KINDS
         if kind in newest
     ]
-    database = newest.get("database")
+    database = newest.get(DATABASE)
     if database is None:
         others = ", ".join(kind for kind in KINDS if kind in newest) or "nothing"
         return Measurement(
@@ -104,6 +128,72 @@ def backup_age(
         message=f"newest database backup {database.name} is {age_text(age)} old{unmanaged}{remark}",
         detail=detail,
     )
+
+
+def damaged_backups(target: Target, backups: Sequence[Backup], backup_dir: str) -> Measurement:
+    """The newest one of a kind that is damaged is critical: it is the one that would be taken."""
+    if not backups:
+        return Measurement(target, status=SKIPPED, message=f"no backups yet below {backup_dir}")
+    damaged = [one for one in newest_first(backups) if one.damage]
+    newest: dict[str, Backup] = {}
+    for one in newest_first(backups):
+        newest.setdefault(one.kind, one)
+    worst = [one for one in damaged if newest[one.kind] is one]
+    names = _listed([f"{one.kind}/{one.id}: {one.damage}" for one in worst or damaged])
+    if worst:
+        return Measurement(target, len(damaged), f"the newest is damaged: {names}", CRITICAL)
+    if damaged:
+        text = f"{len(damaged)} of {plural(len(backups), 'backup')}, none of them the newest"
+        return Measurement(target, len(damaged), f"{text}: {names}", WARNING)
+    return Measurement(target, 0, f"none of {plural(len(backups), 'backup')} is known to be", OK)
+
+
+def verified_backup(target: Target, backups: Sequence[Backup], now: float) -> Measurement:
+    """How long ago a database backup that is still there was restored and found equal."""
+    own = [one for one in backups if one.kind == DATABASE]
+    if not own:
+        return Measurement(target, status=SKIPPED, message="no managed database backups")
+    proofs = sorted(
+        (one.full.verified_at, one.id) for one in own if one.is_verified and one.full is not None
+    )
+    if not proofs:
+        return Measurement(
+            target,
+            status=WARNING,
+            message=f"none of {plural(len(own), 'database backup')} has been restored to prove it",
+        )
+    verified_at, name = proofs[-1]
+    age = max(0.0, now - parse_utc(verified_at).timestamp())
+    return Measurement(
+        target, round(age / 86400, 1), f"{name} was restored and found equal {age_text(age)} ago"
+    )
+
+
+def backup_space(
+    target: Target, backups: Sequence[Backup], free_bytes: int, now: float, backup_dir: str
+) -> Measurement:
+    """How many days the free space does at the growth of what is kept."""
+    if not backups:
+        return Measurement(target, status=SKIPPED, message=f"no backups yet below {backup_dir}")
+    ordered = newest_first(backups)
+    needed = next_bytes(ordered)
+    free = f"{format_bytes(free_bytes)} free"
+    if free_bytes < needed:
+        return Measurement(
+            target,
+            0,
+            f"{free}, expected {format_bytes(needed)} for the next backups, "
+            "if they are as large as the last ones",
+            CRITICAL,
+        )
+    growth = growth_by_kind(ordered, datetime.datetime.fromtimestamp(now, datetime.timezone.utc))
+    if not growth:
+        return Measurement(target, None, f"{free}; growth is known after a day of backups", OK)
+    total = sum(growth.values())
+    left = days_left(free_bytes, total)
+    if left is None:
+        return Measurement(target, None, f"{free}; the backups do not grow", OK)
+    return Measurement(target, left, f"{free}, growing by {format_bytes(total)} a day")
 
 
 def _listed(texts: Sequence[str]) -> str:
