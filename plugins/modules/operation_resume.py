@@ -37,8 +37,8 @@ options:
     default: /backups
   service_names:
     description:
-      - Component to service, for those that are not called as in the runbook, for instance C(postgres)
-        to C(db).
+      - Component to service, for those that are not called as in the runbook, for instance
+        C(postgres) to C(db).
     type: dict
     default: {}
   postgres_user:
