@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
@@ -236,9 +237,12 @@ def server_logins(
 # A session to work with
 
 
-def find_server(stack: Stack, engine: Engine, settings: CheckSettings) -> PostgresServer:
+def find_server(
+    stack: Stack, engine: Engine, settings: CheckSettings, through: Sequence[str] = ()
+) -> PostgresServer:
     """The project's running server, and the first login and address that are let in.
 
+    ``through`` are databases to log in to in place of the application's, which may be closed.
     Raises L{PostgresError}, and L{CollectorError} where psycopg2 is missing.
     """
     containers = stack.component("postgres")
@@ -266,11 +270,12 @@ def find_server(stack: Stack, engine: Engine, settings: CheckSettings) -> Postgr
     port = postgres_server_port(server.environment, server.command)
     first: Optional[tuple[postgres.Failure, Address]] = None
     for login in found.logins:
-        for address in endpoints(server, port):
-            credentials = replace(login.credentials, database=wanted)
+        for address, name in itertools.product(endpoints(server, port), through or [wanted]):
+            credentials = replace(login.credentials, database=name)
             try:
                 with contextlib.closing(_open(psycopg2, credentials, address)) as connection:
-                    return _server(connection, server, (address, port), credentials)
+                    found_server = _server(connection, server, (address, port), credentials)
+                    return replace(found_server, database=wanted)
             except psycopg2.Error as error:
                 first = first or (postgres.failure(str(error), found.secrets), address)
     failure, address = first or (
