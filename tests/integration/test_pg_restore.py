@@ -65,7 +65,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_serve
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
     TemporaryStates,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
+from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity, utc_text
 from ansible_collections.pynomaly.ops.plugins.module_utils._pg_restore import (
     KEPT,
     decode_mark,
@@ -703,6 +703,25 @@ def test_a_superuser_who_comes_back_all_the_time_does_not_keep_it_away(
     assert healthy(api)
     assert set(databases(server)) == {live, answer["kept"]}
     site.nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(1, "is on already, and stays on"), (-1, "no nginx")],
+    ids=["is on", "has ended"],
+)
+def test_a_page_that_is_on_stays_and_one_that_has_ended_is_none(
+    site: Site, live: str, hours: int, words: str
+) -> None:
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=hours)
+    site.back_up()
+    made = site.restore()
+    site.states.open("maintenance_page", "shown by somebody", {"until": utc_text(end)})
+    answer = site.swap(incoming=made["restored"])
+    assert words in " ".join(answer["remarks"])
+    left = [record["temporary_state"] for record in site.states.left()]
+    assert left == ["maintenance_page"]
+    assert answer["database"] == live
 
 
 def test_what_cannot_be_drained_is_opened_again(

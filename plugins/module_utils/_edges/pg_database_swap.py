@@ -86,6 +86,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._pg_restore import (
     undo_command,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import OK
+from ansible_collections.pynomaly.ops.plugins.module_utils._resume import end_of
 
 #: What is asked for: a restored database takes the live one's place, or the one before does.
 SWAP = "swap"
@@ -171,7 +172,8 @@ class MaintenanceSwitch:
 
     def prepare(self, now: datetime.datetime) -> None:
         """Do what takes its time. Raises L{PostgresError}."""
-        if any(record["temporary_state"] == PAGE_STATE for record in self._states.left()):
+        pages = [one for one in self._states.left() if one["temporary_state"] == PAGE_STATE]
+        if any((end_of(one) or now) > now for one in pages):
             self.reason = "one is on already, and stays on"
             return
         seconds = self._settings.drain_timeout_seconds + 2 * self._settings.api_timeout_seconds
