@@ -11,15 +11,16 @@ them all; the ratio is the median of the rounds' own ratios.
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import environment, nodes
-from lab.cache import ROOT
-from lab.shell import LabError, run, say
+from lab import bench_restore, environment, images, nodes
+from lab.cache import ROOT, collections_path
+from lab.shell import LabError, run, run_shown, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,8 +97,9 @@ def _probes(report_dir: Path, hosts: int = 1) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run all benchmarks, or with ``one`` or ``many`` those on one host or on ten."""
-    known = {"one": _one_host, "many": _many_hosts}
+    """Run all benchmarks, or those named: the daily check on one host and on ten, the backup and the
+    restore of a gigabyte."""
+    known = {"one": _one_host, "many": _many_hosts, "backup": _backup, "restore": _restore}
     if set(arguments) - set(known):
         raise LabError(f"bench: seen {' '.join(arguments)}; expected some of {', '.join(known)}")
     for name, benchmark in known.items():
@@ -170,3 +172,28 @@ def _many_hosts() -> None:
         say(f"\ndaily_check of {_MANY} hosts beside one, {probes} measured probes on each")
         say(f"  {_MANY} hosts {many.median_seconds:8.2f} s,  one host {one.median_seconds:8.2f} s")
         say(f"  {_MANY} hosts to one, aim under 3×: {many.compared_to(one)}")
+
+
+def _backup() -> None:
+    """On this machine's own engine, in the lab's own environment."""
+    home = environment.ensure("test")
+    nodes.up(1)
+    known = images.load()
+    images.ensure_in_engine(known["postgres"], known)
+    command = [str(home / "bin" / "python"), str(_BENCH / "backup.py")]
+    variables = {**environment.variables(home), "PYTHONPATH": str(collections_path())}
+    code = run_shown(command, timeout_seconds=_TIMEOUT_SECONDS, environment=variables)
+    if code != 0:
+        raise LabError(f"{shlex.join(command)} ended with exit code {code}")
+
+
+def _restore() -> None:
+    _deployed(1)
+    home = environment.ensure("runtime")
+
+    def playbook(name: str, *arguments: str) -> None:
+        binary = str(home / "bin" / "ansible-playbook")
+        command = [binary, f"pynomaly.ops.{name}", "--limit", bench_restore.NODE, *arguments]
+        Contender(name, command, home).run()
+
+    bench_restore.benchmark(playbook)

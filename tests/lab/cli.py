@@ -116,9 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function=_shell)
 
     command = commands.add_parser(
-        "bench", help="measure the daily check against its rivals: one host, ten hosts"
+        "bench", help="measure against rivals: the daily check, a backup, a restore under load"
     )
-    command.add_argument("arguments", nargs="*", metavar="one|many")
+    command.add_argument("arguments", nargs="*", metavar="one|many|backup|restore")
     command.set_defaults(function=_bench)
     return parser
 

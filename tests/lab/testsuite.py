@@ -250,6 +250,7 @@ def _lab(part: Part) -> None:
 def _integration(part: Part) -> None:
     if not part.require(ROOT / "tests" / "integration", "integration test"):
         return
+    need({"age": "age", "rclone": "rclone"})
     nodes.up(1)
     known = images.load()
     for image in known.values():
