@@ -35,6 +35,7 @@ NONE = "none"
 CREATE = "create"
 RECREATE = "recreate"
 START = "start"
+RESTART = "restart"
 SCALE = "scale"
 REMOVE_ORPHAN = "remove_orphan"
 
@@ -53,12 +54,21 @@ class ComposeFiles:
 
 
 @dataclass(frozen=True)
+class Need:
+    """How a service needs another: by sharing a namespace with it, or by C{depends_on}, with or
+    without its C{restart}."""
+
+    shares: bool = False
+    restart: bool = False
+
+
+@dataclass(frozen=True)
 class ComposeConfig:
     """The parts of ``docker compose config`` that are used; nothing in it is secret.
 
     ``networks`` and ``volumes`` have the real names of those the project makes itself, by key, and
-    ``networks_of`` and ``volumes_of`` the keys that each service uses; ``unset_variables`` are the
-    names that were interpolated as nothing.
+    ``networks_of`` and ``volumes_of`` the keys that each service uses; ``needs`` has the services
+    that each one needs; ``unset_variables`` are the names that were interpolated as nothing.
     """
 
     services: Mapping[str, ComposeService] = field(default_factory=dict)
@@ -66,6 +76,7 @@ class ComposeConfig:
     volumes: Mapping[str, str] = field(default_factory=dict)
     networks_of: Mapping[str, Collection[str]] = field(default_factory=dict)
     volumes_of: Mapping[str, Collection[str]] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, Need]] = field(default_factory=dict)
     unset_variables: Sequence[str] = ()
 
     def only(self, services: Mapping[str, ComposeService]) -> ComposeConfig:
@@ -154,6 +165,7 @@ def parse_config(text: str, stderr: str = "") -> ComposeConfig:
                 }
                 for name, one in services.items()
             },
+            needs={name: _needs(definition) for name, definition in services.items()},
             unset_variables=unset_variables(stderr),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -180,6 +192,20 @@ def _dependencies(definition: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(needs, Mapping):
         return [(name, str((how or {}).get("condition") or "")) for name, how in needs.items()]
     return [(str(name), "") for name in needs]
+
+
+def _needs(definition: Mapping[str, Any]) -> dict[str, Need]:
+    depends_on = definition.get("depends_on") or {}
+    if not isinstance(depends_on, Mapping):
+        depends_on = {str(name): {} for name in depends_on}
+    found = {
+        name: Need(restart=bool((how or {}).get("restart"))) for name, how in depends_on.items()
+    }
+    for key in ("network_mode", "ipc", "pid"):
+        value = str(definition.get(key) or "")
+        if value.startswith("service:"):
+            found[value[len("service:") :]] = Need(shares=True, restart=True)
+    return found
 
 
 def _own(section: Optional[Mapping[str, Any]]) -> dict[str, str]:
@@ -368,9 +394,27 @@ def _api_candidates(
 # What `up` would do
 
 
+#: What ``up`` does to a service that needs a recreated one, from which version of Compose on:
+#: docker/compose#12122 (2.29.3) restarts what was recreated until then, #12649 (2.35.0) only where
+#: ``depends_on`` says ``restart: true``. That 2.26.1 recreates, and what that needs in turn, was
+#: measured.
+_DEPENDENTS = (((2, 35, 0), NONE), ((2, 29, 3), RESTART), ((0, 0, 0), RECREATE))
+
+
+def action_on_dependents(compose_version: str) -> str:
+    """Recreate, restart, or none but for those that ask for a restart; that of the newest Compose
+    for a version that is none."""
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", compose_version)
+    if match is None:
+        return _DEPENDENTS[0][1]
+    version = tuple(int(number or 0) for number in match.groups())
+    return next(action for since, action in _DEPENDENTS if version >= since)
+
+
 @dataclass(frozen=True)
 class PlanStep:
-    """One service's part: ``action`` is none, create, recreate, start, scale or remove_orphan."""
+    """One service's part: ``action`` is none, create, recreate, start, restart, scale or
+    remove_orphan."""
 
     service: str
     action: str
@@ -382,13 +426,16 @@ def plan(
     containers: Mapping[str, Sequence[Container]],
     networks: Collection[str],
     volumes: Collection[str],
+    *,
     remove_orphans: bool = False,
+    on_dependents: str = NONE,
 ) -> list[PlanStep]:
     """What ``docker compose up --detach`` would do, a step for each service in its file's order,
     then networks and volumes to be created, then orphans (none without ``remove_orphans``).
 
     Follows Compose's own rule of divergence: the hash of the configuration in the container's
     label against the file's, and the image's id in the label against what the reference names.
+    ``on_dependents`` is from L{action_on_dependents}.
     """
     steps = [
         PlanStep(f"network {key}", CREATE, f"network {name} does not exist")
@@ -400,8 +447,12 @@ def plan(
         for key, name in config.volumes.items()
         if name not in volumes
     ]
-    for name, service in config.services.items():
-        steps.append(_service_step(service, containers.get(name, ())))
+    own = {
+        name: _service_step(service, containers.get(name, ()))
+        for name, service in config.services.items()
+    }
+    present = {name for name, members in containers.items() if members}
+    steps += _with_dependents(own, config.needs, present, on_dependents)
     for name in sorted(set(containers) - set(config.services)):
         members = ", ".join(container.name for container in containers[name])
         steps.append(
@@ -418,6 +469,30 @@ def plan(
 def changes(steps: Iterable[PlanStep]) -> bool:
     """Whether any step does something."""
     return any(step.action != NONE for step in steps)
+
+
+def _with_dependents(
+    own: Mapping[str, PlanStep],
+    needs: Mapping[str, Mapping[str, Need]],
+    present: Collection[str],
+    on_dependents: str,
+) -> list[PlanStep]:
+    """The steps, with what the recreation of one does to those that need it and have containers."""
+    steps = dict(own)
+    pending = [name for name, step in own.items() if step.action == RECREATE]
+    while pending:
+        recreated = pending.pop(0)
+        for name, step in list(steps.items()):
+            need = needs.get(name, {}).get(recreated)
+            if need is None or name not in present or step.action == RECREATE:
+                continue
+            reason = f"it needs {recreated}, which is recreated"
+            if need.shares or on_dependents == RECREATE:
+                steps[name] = PlanStep(name, RECREATE, reason)
+                pending.append(name)
+            elif step.action == NONE and (need.restart or on_dependents == RESTART):
+                steps[name] = PlanStep(name, RESTART, reason)
+    return list(steps.values())
 
 
 def _service_step(service: ComposeService, containers: Sequence[Container]) -> PlanStep:

@@ -160,6 +160,7 @@ class CheckSettings:
     redis_username: Optional[str] = None
     redis_password: Optional[str] = field(default=None, repr=False)
     backup_dir: str = "/backups"
+    state_dir: str = "/var/lib/pynomaly-ops"
     runbook_reviewed: Optional[str] = None
     runbook_review_days: int = 90
     controller_time: Optional[float] = None

@@ -48,13 +48,15 @@ class Secret:
     """A name the project needs. ``value`` is the user's own, C{None} where one is generated.
 
     ``sealed`` says why the stored value may not be replaced, empty where it may: PostgreSQL, for
-    one, reads its password only when the data directory is made.
+    one, reads its password only when the data directory is made. ``shown`` is for what is no
+    secret, whose values may stand in a message.
     """
 
     name: str
     value: Optional[str] = field(default=None, repr=False)
     sealed: str = ""
     variable: str = ""
+    shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,13 @@ def _settle(
             "where it has a dollar sign"
         )
     if secret.value:
+        if secret.sealed and present and current != secret.value and secret.shown:
+            raise EnvironmentFileError(
+                f"{source}: seen {secret.value}, expected {current}, which {secret.name} has. "
+                f"{secret.sealed}, and a name in Compose's file renames nothing. "
+                f"Next: set {source} to {current}; or rename it in PostgreSQL, then set "
+                f"{secret.name} in the file"
+            )
         if secret.sealed and present and current != secret.value:
             raise EnvironmentFileError(
                 f"{secret.name} is stored with another value than {source} gives, and "

@@ -89,16 +89,17 @@ def _first(fields: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def config_test(target: Target, exit_code: int, output: str) -> Measurement:
-    """What C{nginx -t} said. A test that may not read or write what it must tells nothing of the
-    configuration."""
+    """What C{nginx -t} or C{nginx -T} said. A test that may not read or write what it must tells
+    nothing of the configuration."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if exit_code == 0:
-        warnings = [excerpt(line) for line in lines if "[warn]" in line]
+        said_so = (line for line in lines if _LOG_HEAD.match(line))  # the rest of -T is the files
+        warnings = [excerpt(line) for line in said_so if "[warn]" in line]
         suffix = f", {len(warnings)} warnings" if warnings else ""
         return Measurement(
             target, status=OK, message=f"nginx -t passes{suffix}", detail=warnings or None
         )
-    said = next((line for line in lines if "[emerg]" in line), lines[-1] if lines else "nothing")
+    said = _emergency(lines)
     if exit_code in CANNOT_RUN:
         return Measurement(
             target,
@@ -112,10 +113,19 @@ def config_test(target: Target, exit_code: int, output: str) -> Measurement:
             status=UNKNOWN,
             message=f"nginx -t lacks a permission in the container: {excerpt(said)}",
         )
-    said = _LOG_HEAD.sub("", said)
     return Measurement(
-        target, status=CRITICAL, message=f"nginx -t fails: {excerpt(said, characters=200)}"
+        target, status=CRITICAL, message=f"nginx -t fails: {failure_of_test(output)}"
     )
+
+
+def _emergency(lines: Sequence[str]) -> str:
+    return next((line for line in lines if "[emerg]" in line), lines[-1] if lines else "nothing")
+
+
+def failure_of_test(output: str) -> str:
+    """Why C{nginx -t} failed, out of its output, fit to be shown."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return excerpt(_LOG_HEAD.sub("", _emergency(lines)), characters=200)
 
 
 # nginx -T
@@ -140,12 +150,12 @@ DEFAULT_PREFIX = "/etc/nginx"
 
 
 @dataclass
-class _Block:
+class Block:
     """A configuration block: its directives, and the blocks inside it."""
 
     name: str
     directives: list[tuple[str, list[str]]]
-    blocks: list[_Block]
+    blocks: list[Block]
 
 
 def _tokens(text: str) -> Iterator[tuple[bool, str]]:
@@ -159,10 +169,10 @@ def _tokens(text: str) -> Iterator[tuple[bool, str]]:
             yield False, match["word"]
 
 
-def _parse(text: str) -> _Block:
+def parse_configuration(text: str) -> Block:
     # What the test said on standard error stands among it, and is no directive.
     text = "\n".join(line for line in text.split("\n") if not _LOG_HEAD.match(line))
-    root = _Block("", [], [])
+    root = Block("", [], [])
     open_blocks = [root]
     words: list[str] = []
     for is_mark, part in _tokens(text):
@@ -170,7 +180,7 @@ def _parse(text: str) -> _Block:
             words.append(part)
             continue
         if part == "{":
-            block = _Block(words[0] if words else "", [], [])
+            block = Block(words[0] if words else "", [], [])
             open_blocks[-1].blocks.append(block)
             open_blocks.append(block)
         elif part == ";" and words:
@@ -189,8 +199,8 @@ def tls_servers(dump: str, prefix: str = DEFAULT_PREFIX) -> list[TlsServer]:
     that are given by a variable, or in the text itself, are left out.
     """
     inherited: list[str] = []
-    blocks: list[_Block] = []
-    pending = [_parse(dump)]
+    blocks: list[Block] = []
+    pending = [parse_configuration(dump)]
     while pending:
         block = pending.pop(0)
         if block.name == "server":
@@ -202,7 +212,7 @@ def tls_servers(dump: str, prefix: str = DEFAULT_PREFIX) -> list[TlsServer]:
     for block in blocks:
         switched_on = ["on"] in [words for name, words in block.directives if name == "ssl"]
         ports = {
-            _listen_port(words)
+            listen_port(words)
             for name, words in block.directives
             if name == "listen" and words and ("ssl" in words or "quic" in words or switched_on)
             # QUIC answers over UDP alone
@@ -231,11 +241,11 @@ def tls_servers(dump: str, prefix: str = DEFAULT_PREFIX) -> list[TlsServer]:
     return servers
 
 
-def _values(block: _Block, name: str) -> list[str]:
+def _values(block: Block, name: str) -> list[str]:
     return [words[0] for directive, words in block.directives if directive == name and words]
 
 
-def _listen_port(words: Sequence[str]) -> Optional[int]:
+def listen_port(words: Sequence[str]) -> Optional[int]:
     address = words[0]
     if address.startswith("unix:"):
         return None

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Union
 
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc, utc_text
+
 SCHEMA_VERSION = 1
 
 STARTED = "started"
@@ -133,20 +135,6 @@ class OperationSummary:
     undo: str = ""
     taken_over_by: str = ""
     steps: list[str] = field(default_factory=list)
-
-
-def utc_text(moment: datetime.datetime) -> str:
-    """ISO 8601 in UTC to the millisecond, C{2026-11-24T06:53:29.123Z}."""
-    moment = moment.astimezone(datetime.timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def parse_utc(text: object) -> datetime.datetime:
-    """The moment that an ISO 8601 text names (UTC where it says no zone); raises ValueError."""
-    moment = datetime.datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", str(text)))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.timezone.utc)
-    return moment.astimezone(datetime.timezone.utc)
 
 
 def parse_since(text: str, now: datetime.datetime) -> datetime.datetime:

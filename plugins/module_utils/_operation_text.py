@@ -17,8 +17,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     describe_duration,
     describe_lock,
     describe_owner,
-    parse_utc,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
 #: A table is for a terminal of this many columns.
 TABLE_WIDTH = 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import json
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import Conta
 from ansible_collections.pynomaly.ops.plugins.module_utils._tls import Certificate
 
 CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
+DEFAULT_DATA_ROOT = "/var/lib/docker"
 PREPARE = "ansible-playbook pynomaly.ops.prepare"
 
 _TCP_LISTEN = "0A"
@@ -80,6 +82,15 @@ def disk_problem(path: str, free_bytes: int, minimum_bytes: int) -> Optional[Pro
         f"{minimum_bytes / 1048576:.0f} MiB or more",
         f"df -h {path}; docker system df",
     )
+
+
+def data_root(daemon_configuration: str) -> str:
+    """Where an engine keeps its data that has the text of a C{daemon.json}, which may be empty."""
+    try:
+        configured = json.loads(daemon_configuration).get("data-root")
+    except (ValueError, AttributeError):
+        configured = None
+    return configured if isinstance(configured, str) and configured else DEFAULT_DATA_ROOT
 
 
 def project_problem(

@@ -67,10 +67,9 @@ def parse_exposition(text: str) -> Iterator[Sample]:
 
 
 def _sample(line: str, number: int) -> Sample:
-    error = AnswerError(f"line {number} is no metric: {excerpt(line, characters=60)}")
     named = _METRIC_NAME.match(line)
     if named is None:
-        raise error
+        raise _no_metric(line, number)
     position = named.end()
     labels: dict[str, str] = {}
     if line[position : position + 1] == "{":
@@ -81,17 +80,21 @@ def _sample(line: str, number: int) -> Sample:
             position = label.end()
         rest = line[position:].lstrip()
         if not rest.startswith("}"):
-            raise error
+            raise _no_metric(line, number)
         rest = rest[1:]
     else:
         rest = line[position:]
     fields = rest.split()
     if not fields:
-        raise error
+        raise _no_metric(line, number)
     try:
         return Sample(named[0], labels, float(fields[0]))
     except ValueError:
-        raise error from None
+        raise _no_metric(line, number) from None
+
+
+def _no_metric(line: str, number: int) -> AnswerError:
+    return AnswerError(f"line {number} is no metric: {excerpt(line, characters=60)}")
 
 
 # Where a service listens, from the command line it was started with

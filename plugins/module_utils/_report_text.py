@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Optional, Union
 
-from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
+from ansible_collections.pynomaly.ops.plugins.module_utils._known_probes import KNOWN_PROBES
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     BELOW,
     CRITICAL,
@@ -131,7 +131,7 @@ def format_value(value: Any, unit: Optional[str]) -> str:
 
 def format_limits(result: Mapping[str, Any]) -> str:
     """The thresholds a value was judged by: "warning above 80%, critical above 95%"."""
-    definition = CATALOGUE.get(result["id"])
+    definition = KNOWN_PROBES.get(result["id"])
     side = "below" if definition is not None and definition.direction == BELOW else "above"
     return ", ".join(
         f"{level} {side} {format_value(result[level], result['unit'])}"

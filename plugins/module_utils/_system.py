@@ -313,15 +313,14 @@ class MemoryGroup:
     path: str
 
 
-def memory_group(cgroup: str, mountinfo: str) -> Optional[MemoryGroup]:
+def memory_group(cgroup: str, mounts: Sequence[Mount]) -> Optional[MemoryGroup]:
     """The folder of a process's memory control group, from its /proc/PID/cgroup and this
-    process's mountinfo.
+    process's mounts.
 
     In version 1 the memory controller has a hierarchy of its own, and the mount may show only a
     part of it (an engine inside a container that shares the host's namespace): the mounted part is
     taken off the path. C{None} where neither version is mounted.
     """
-    mounts = parse_mountinfo(mountinfo)
     paths: dict[int, str] = {}
     for line in cgroup.splitlines():
         _number, controllers, path = ([*line.split(":", 2), "", ""])[:3]

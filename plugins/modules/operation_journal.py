@@ -72,7 +72,7 @@ EXAMPLES = r"""
     event: temporary_opened
     temporary_state: maintenance_page
     summary: maintenance page shown
-    undo: ansible-playbook pynomaly.ops.live
+    undo: ansible-playbook pynomaly.ops.maintenance -e maintenance=off
 """
 
 RETURN = r"""

@@ -135,8 +135,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     select_operations,
     select_records,
     summarize_operations,
-    utc_text,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import utc_text
 
 
 def read(parameters: dict[str, Any]) -> dict[str, Any]:

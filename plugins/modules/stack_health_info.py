@@ -119,6 +119,10 @@ options:
     description: Where backups are kept.
     type: path
     default: /backups
+  state_dir:
+    description: Directory on the host that keeps the lock and the journal of operations.
+    type: path
+    default: /var/lib/pynomaly-ops
   runbook_reviewed:
     description: When the runbook was last reviewed, C(YYYY-MM-DD).
     type: str
@@ -248,6 +252,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.module_archive import (
+    import_quickly,
+)
+
+import_quickly()
+
 from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     DEFAULT_SERVICE_NAMES,
@@ -255,6 +265,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import write_atomically
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.stack_health import check_stack
+from ansible_collections.pynomaly.ops.plugins.module_utils._known_probes import KNOWN_PROBES
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     Policy,
     PolicyError,
@@ -297,6 +308,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "redis_username": {"type": "str"},
     "redis_password": {"type": "str", "no_log": True},
     "backup_dir": {"type": "path", "default": "/backups"},
+    "state_dir": {"type": "path", "default": "/var/lib/pynomaly-ops"},
     "runbook_reviewed": {"type": "str"},
     "runbook_review_days": {"type": "int", "default": 90},
     "controller_time": {"type": "float"},
@@ -320,6 +332,7 @@ SETTINGS = (
     "redis_username",
     "redis_password",
     "backup_dir",
+    "state_dir",
     "runbook_reviewed",
     "runbook_review_days",
     "controller_time",
@@ -333,8 +346,8 @@ def main() -> None:
         selectors = parse_selectors(parameters["probes"], CATALOGUE, "probes")
         policy = Policy(
             CATALOGUE,
-            parse_thresholds(parameters["thresholds"], CATALOGUE),
-            parse_waivers(parameters["waivers"], CATALOGUE),
+            parse_thresholds(parameters["thresholds"], KNOWN_PROBES),
+            parse_waivers(parameters["waivers"], KNOWN_PROBES),
         )
         settings = CheckSettings(**{name: parameters[name] for name in SETTINGS})
         settings.validate()

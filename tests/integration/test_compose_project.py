@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,18 @@ import pytest
 from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
 from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
     ComposeFiles,
+    action_on_dependents,
     changes,
     plan,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._containers import by_service
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import containers
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.compose import (
     compose_version,
     discover,
     load_project,
+    read_ahead,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Policy, result
@@ -37,6 +42,8 @@ from .conftest import DAY, LABEL, docker, image
 
 SECRET = "canary-compose-3d"
 TROUBLE = ("warning", "critical", "unknown")
+
+pytestmark = pytest.mark.usefixtures("compose_plugin")
 
 FILE = """\
 x-any: &any
@@ -77,24 +84,6 @@ secrets:
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compose_plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where this machine has no Compose, the one of the lab's nodes serves."""
-    patch = pytest.MonkeyPatch()
-    if docker("compose", "version", check=False).returncode:
-        folder = tmp_path_factory.mktemp("docker")
-        made = docker("create", image("node")).stdout.strip()
-        try:
-            (folder / "cli-plugins").mkdir()
-            source = f"{made}:/usr/libexec/docker/cli-plugins/docker-compose"
-            docker("cp", source, f"{folder}/cli-plugins/")
-        finally:
-            docker("rm", made)
-        patch.setenv("DOCKER_CONFIG", str(folder))
-    yield
-    patch.undo()
-
-
 @dataclass
 class Composed:
     """A project in a folder."""
@@ -114,6 +103,13 @@ class Composed:
             timeout_seconds=120,
         )
 
+    def up(self) -> set[str]:
+        """Bring it up; the services all of whose containers are others than before."""
+        before = {one.id for one in self.engine.list_project_containers(self.name)}
+        self.compose("up", "--detach", "--timeout", "0")
+        now = by_service(self.engine.list_project_containers(self.name))
+        return {name for name, some in now.items() if not before & {one.id for one in some}}
+
     def edit(self, before: str, after: str) -> None:
         text = self.file.read_text()
         assert before in text
@@ -128,6 +124,7 @@ class Composed:
             project.containers,
             self.engine.network_labels(),
             self.engine.volume_labels(),
+            on_dependents=action_on_dependents(compose_version(10)),
             **options,
         )
         assert changes(steps) == any(step.action != "none" for step in steps)
@@ -199,7 +196,8 @@ def test_a_project_from_its_name_alone(composed: Composed) -> None:
 def test_what_changed_is_planned_and_nothing_else(composed: Composed) -> None:
     before = composed.fingerprint()[:-1]
     (composed.folder / "settings.env").write_text("A=2\n")
-    assert composed.actions() == {"migrate": "start", "settings": "recreate"}
+    changed_settings = {"migrate": "start", "settings": "recreate", "sharing": "recreate"}
+    assert composed.actions() == changed_settings
     (composed.folder / "settings.env").write_text("A=1\n")
     (composed.folder / ".env").write_text("PASSWORD=other\n")
     assert composed.actions() == {"migrate": "start", "pynomaly-api": "recreate"}
@@ -208,7 +206,7 @@ def test_what_changed_is_planned_and_nothing_else(composed: Composed) -> None:
     assert composed.actions() == {"migrate": "start", "pynomaly-api": "scale"}
     composed.edit("replicas: 3", "replicas: 2")
     composed.edit("volumes: [", "read_only: true\n    volumes: [")
-    assert composed.actions() == {"migrate": "start", "settings": "recreate"}
+    assert composed.actions() == changed_settings
     assert composed.fingerprint()[:-1] == before
     found = composed.statuses()
     assert found["container.image", "settings"] == "warning"
@@ -217,17 +215,21 @@ def test_what_changed_is_planned_and_nothing_else(composed: Composed) -> None:
 
 def test_the_plan_is_what_up_then_does(composed: Composed) -> None:
     """Every planned action is taken by the real ``up``, and the plan is empty afterwards."""
-    ids = {one.name: one.id for one in composed.engine.list_project_containers(composed.name)}
     (composed.folder / "settings.env").write_text("A=2\n")
     composed.compose("stop", "--timeout", "0", "sharing")
     planned = composed.actions()
-    assert planned == {"migrate": "start", "settings": "recreate", "sharing": "start"}
-    composed.compose("up", "--detach", "--timeout", "0")
-    now = {one.name: one.id for one in composed.engine.list_project_containers(composed.name)}
-    recreated = {name for name in now if now[name] != ids.get(name)}
-    assert f"{composed.name}-settings-1" in recreated
-    assert f"{composed.name}-pynomaly-api-1" not in recreated
+    assert planned == {"migrate": "start", "settings": "recreate", "sharing": "recreate"}
+    assert composed.up() == {"settings", "sharing"}
     assert composed.actions() == {"migrate": "start"}
+
+
+def test_what_waits_for_a_recreated_service_is_planned_as_up_does_it(composed: Composed) -> None:
+    composed.edit('entrypoint: ["true"]', 'entrypoint: ["true"]\n    read_only: true')
+    planned = composed.actions()
+    assert planned.pop("migrate") == "recreate"
+    follows = action_on_dependents(compose_version(10))
+    assert planned == ({} if follows == "none" else {"pynomaly-api": follows})
+    assert composed.up() == {"migrate"} | ({"pynomaly-api"} if follows == "recreate" else set())
 
 
 def test_orphans_missing_services_and_profiles(composed: Composed) -> None:
@@ -276,6 +278,45 @@ def test_variables_that_nobody_sets_keep_hashes_from_being_compared(composed: Co
     assert project.config is not None
     assert project.config.unset_variables == ["PASSWORD"]
     assert {one.config_hash for one in project.config.services.values()} == {""}
+
+
+def test_reading_ahead_gives_what_reading_gives(composed: Composed) -> None:
+    ahead = read_ahead(composed.name, 10)
+    assert ahead is not None
+    read, error = ahead.result()
+    assert read is not None, error
+    # What was read ahead is what counts: the file is looked at no more.
+    composed.edit("deploy: {replicas: 2", "deploy: {replicas: 3")
+    with_it = discover(composed.engine, composed.name, CheckSettings(), reader=ahead)
+    without = discover(composed.engine, composed.name, CheckSettings())
+    assert with_it.services["pynomaly-api"].replicas == 2
+    assert without.services["pynomaly-api"].replicas == 3
+    composed.edit("deploy: {replicas: 3", "deploy: {replicas: 2")
+    assert discover(composed.engine, composed.name, CheckSettings()) == with_it
+
+
+def test_reading_ahead_counts_only_while_it_holds(composed: Composed) -> None:
+    ahead = read_ahead(composed.name, 10)
+    assert ahead is not None
+    composed.edit("deploy: {replicas: 2", "deploy: {replicas: 1")
+    composed.compose("up", "--detach", "--force-recreate")
+    stack = discover(composed.engine, composed.name, CheckSettings(), reader=ahead)
+    assert stack.services["pynomaly-api"].replicas == 1
+    assert read_ahead("no-such-project", 10) is None
+
+
+def test_reading_ahead_does_not_wait_for_an_engine_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/s")
+        started = time.monotonic()
+        assert read_ahead("any", 30) is None
+        assert time.monotonic() - started < 3
+    monkeypatch.setenv("DOCKER_HOST", "nonsense")
+    assert read_ahead("any", 30) is None
 
 
 def test_a_project_that_is_not_up_yet(composed: Composed) -> None:

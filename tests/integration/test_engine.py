@@ -30,6 +30,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import 
     EngineError,
     EngineUnavailable,
     check_socket,
+    list_project,
     side_by_side,
 )
 
@@ -88,7 +89,10 @@ def test_stopped_ones_are_listed_and_one_off_ones_are_not(project: Project, engi
         *("--label", "com.docker.compose.oneoff=True"),
         *("--entrypoint", "sleep", image("redis"), "600"),
     )
-    assert len(engine.summaries(project.name)) > len(engine.list_project_containers(project.name))
+    listed = {one["Id"] for one in engine.summaries(project.name)}
+    assert {one["Id"] for one in list_project(project.name, 5)} == listed
+    assert list_project("no-such-project", 5) == []
+    assert len(listed) > len(engine.list_project_containers(project.name))
     found = {one.service: one for one in engine.list_project_containers(project.name)}
     assert found["ended"].exit_code == 7
     assert "oneoff" not in found

@@ -41,7 +41,10 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (
     nginx,
     tls,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import (
+    Engine,
+    EngineError,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import (
     Deadline,
     HttpError,
@@ -527,6 +530,59 @@ def test_a_certificate_for_another_name(sound: tuple[Path, Path], authority: Aut
     assert check_tls(sound, None)["tls.name"]["status"] == "skipped"
 
 
+class Nginx:
+    """An engine on which C{nginx -T} says this after a while, or cannot be run."""
+
+    def __init__(self, output: str, delay_seconds: float = 0.1, error: str = "") -> None:
+        self.asked: list[list[str]] = []
+        self._output = output
+        self._delay_seconds = delay_seconds
+        self._error = error
+
+    def run(
+        self, container_id: str, argv: list[str], timeout_seconds: float, *, max_bytes: int
+    ) -> tuple[int, str]:
+        assert (container_id, timeout_seconds) == (container("nginx").id, CALL_TIMEOUT_SECONDS)
+        assert max_bytes >= len(self._output)
+        self.asked.append(argv)
+        time.sleep(self._delay_seconds)
+        if self._error:
+            raise EngineError(self._error)
+        return 0, self._output
+
+
+def ask_nginx(engine: Nginx) -> dict[str, dict[str, Any]]:
+    seen = stack(nginx=container("nginx"))
+    asked = nginx.Configurations(cast(Engine, engine), settings())
+    wanted = (seen, settings(), cast(Engine, engine), asked)
+    return answers([*nginx.collectors(*wanted), *tls.collectors(*wanted)])
+
+
+def test_nginx_is_asked_once_by_all_who_want_to_know() -> None:
+    engine = Nginx("nginx: [warn] x\nserver { listen 443 ssl; ssl_certificate $by_name; }\n")
+    seen = ask_nginx(engine)
+    assert engine.asked == [["nginx", "-T"]]
+    assert seen["nginx.config"]["message"] == "nginx -t passes, 1 warnings"
+    assert seen["tls.file"]["message"] == "nginx's configuration names none"
+
+
+def test_all_who_want_to_know_of_an_nginx_that_cannot_be_asked_are_told() -> None:
+    engine = Nginx("", error="the engine refused exec nginx: no")
+    seen = ask_nginx(engine)
+    assert engine.asked == [["nginx", "-T"]]
+    assert seen["nginx.config"]["status"] == "unknown"
+    assert seen["nginx.config"]["message"] == "the engine refused exec nginx: no"
+    assert seen["tls.file"]["message"] == "not measured: the engine refused exec nginx: no"
+
+
+def test_half_of_the_time_is_left_for_the_handshake_when_nginx_is_slow() -> None:
+    started = time.monotonic()
+    seen = ask_nginx(Nginx("", delay_seconds=CALL_TIMEOUT_SECONDS * 0.9))
+    assert time.monotonic() - started < CALL_TIMEOUT_SECONDS + SLACK_SECONDS
+    assert seen["nginx.config"]["status"] == "ok"
+    assert "nginx did not finish within 0.5 s" in seen["tls.file"]["message"]
+
+
 def test_where_nginx_speaks_tls() -> None:
     published = (
         PublishedPort(443, "::", 8443),
@@ -944,11 +1000,12 @@ def check_nginx(engine: Engine, **fields: Any) -> dict[str, dict[str, Any]]:
         PROJECT, containers=seen.containers, components={**seen.components, "api": "pynomaly-api"}
     )
     wanted = CheckSettings(call_timeout_seconds=4.0, **fields)
+    configurations = nginx.Configurations(engine, wanted)
     return answers(
         [
             *api.collectors(seen, wanted, engine),
-            *nginx.collectors(seen, wanted, engine),
-            *tls.collectors(seen, wanted, engine),
+            *nginx.collectors(seen, wanted, engine, configurations),
+            *tls.collectors(seen, wanted, engine, configurations),
         ]
     )
 

@@ -70,6 +70,18 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path) -> None:
     assert set(by_id(answer)) == {"host.memory", "runbook.review"}
 
 
+def test_one_policy_holds_for_every_report(tmp_path: Path) -> None:
+    """What a user says about weekly_db's probes is no mistake here; what nobody knows is."""
+    waiver = {"probe": "weekly_db.unused_indexes@public.a", "reason": "yes", "until": "2030-01-01"}
+    limits = {"weekly_db.bloat": {"warning": 60}, "host.memory": {"warning": 0, "critical": None}}
+    answer = look(
+        tmp_path, project_name="p", probes=["host.memory"], thresholds=limits, waivers=[waiver]
+    )
+    assert by_id(answer)["host.memory"]["status"] == "warning"
+    answer = look(tmp_path, project_name="p", thresholds={"weekly_db.bloot": {"warning": 1}})
+    assert "did you mean weekly_db.bloat" in answer["msg"]
+
+
 def test_a_textfile_is_left_where_one_is_asked_for(tmp_path: Path) -> None:
     answer = look(tmp_path, project_name="p", probes=["host.memory"], textfile_dir=str(tmp_path))
     text = Path(answer["textfile"]).read_text()

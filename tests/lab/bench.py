@@ -97,8 +97,10 @@ def _probes(report_dir: Path, hosts: int = 1) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run all benchmarks, or those named: the daily check on one host and on ten, the backup and the
-    restore of a gigabyte."""
+    """Run all benchmarks, or those named.
+
+    They are the daily check on one host and on ten, the backup and the restore of a gigabyte.
+    """
     known = {"one": _one_host, "many": _many_hosts, "backup": _backup, "restore": _restore}
     if set(arguments) - set(known):
         raise LabError(f"bench: seen {' '.join(arguments)}; expected some of {', '.join(known)}")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
     ComposeConfig,
@@ -45,7 +45,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.command import
     CommandResult,
     run_command,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import (
+    Engine,
+    EngineError,
+    list_project,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
 #: Where Docker looks for plugins, besides ~/.docker.
@@ -55,6 +59,9 @@ _PLUGIN_FOLDERS = (
     "/usr/lib/docker/cli-plugins",
     "/usr/libexec/docker/cli-plugins",
 )
+
+#: An engine that takes longer to list containers is not waited for to read ahead.
+_AHEAD_SECONDS = 1.0
 
 ONE_OFF_LABEL = "com.docker.compose.oneoff"
 
@@ -76,13 +83,15 @@ def discover(
     project_name: str,
     settings: CheckSettings,
     names: Optional[Mapping[str, str]] = None,
+    reader: Optional[Reader] = None,
 ) -> Stack:
     """The stack of a project; without containers where the engine has no such project.
 
     ``names`` maps components to services, where the user knows better than
-    L{identify_components}. Raises L{EngineError} where the engine does not answer.
+    L{identify_components}; ``reader`` is from L{read_ahead}. Raises L{EngineError} where the
+    engine does not answer.
     """
-    project = load_project(engine, project_name, settings.call_timeout_seconds)
+    project = load_project(engine, project_name, settings.call_timeout_seconds, reader=reader)
     services = project.config.services if project.config else {}
     return Stack(
         project=project.name,
@@ -101,27 +110,22 @@ def load_project(
     project_name: str,
     timeout_seconds: float,
     files: Optional[ComposeFiles] = None,
+    reader: Optional[Reader] = None,
 ) -> Project:
     """Containers from the engine and services from the files, read at the same time.
 
     ``files`` is for a project that may have no containers yet; otherwise their labels tell.
+    ``reader`` is from L{read_ahead}, and counts where what it was told still holds.
     Raises L{EngineError}.
     """
-    summaries = [
-        summary
-        for summary in engine.summaries(project_name)
-        if str(summary["Labels"].get(ONE_OFF_LABEL, "False")).lower() != "true"
-    ]
+    summaries = _without_one_offs(engine.summaries(project_name))
     if not summaries and files is None:
         return Project(project_name, ComposeFiles(), None, {})
-    newest_first = sorted(summaries, key=lambda one: one.get("Created") or 0, reverse=True)
-    where = files or files_of(summary["Labels"] for summary in newest_first)
-    first_ids = {
-        summary["Labels"].get(SERVICE_LABEL, ""): summary["Id"]
-        for summary in sorted(summaries, key=container_number, reverse=True)
-    }
-    reader = _Reader(project_name, where, first_ids, timeout_seconds)
-    reader.start()
+    wanted = _reader(project_name, summaries, timeout_seconds, files)
+    if reader is None or reader.question != wanted.question:
+        reader = wanted
+        reader.start()
+    where = reader.files
     containers = by_service(engine.inspect(summaries))
     config, error = reader.result()
     if config is None:
@@ -136,7 +140,46 @@ def load_project(
     return Project(project_name, where, config.only(services), containers, error)
 
 
-class _Reader(threading.Thread):
+def read_ahead(project_name: str, timeout_seconds: float) -> Optional[Reader]:
+    """Start reading the files of a running project before an engine is opened, since Compose takes
+    about as long as the SDK's import. C{None} where there is nothing to read or no engine answers,
+    of which L{load_project} tells."""
+    try:
+        limit_seconds = min(timeout_seconds, _AHEAD_SECONDS)
+        summaries = _without_one_offs(list_project(project_name, limit_seconds))
+    except EngineError:
+        return None
+    if not summaries:
+        return None
+    reader = _reader(project_name, summaries, timeout_seconds)
+    reader.start()
+    return reader
+
+
+def _without_one_offs(summaries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [
+        summary
+        for summary in summaries
+        if str(summary["Labels"].get(ONE_OFF_LABEL, "False")).lower() != "true"
+    ]
+
+
+def _reader(
+    project_name: str,
+    summaries: Sequence[Mapping[str, Any]],
+    timeout_seconds: float,
+    files: Optional[ComposeFiles] = None,
+) -> Reader:
+    newest_first = sorted(summaries, key=lambda one: one.get("Created") or 0, reverse=True)
+    where = files or files_of(summary["Labels"] for summary in newest_first)
+    first_ids = {
+        summary["Labels"].get(SERVICE_LABEL, ""): summary["Id"]
+        for summary in sorted(summaries, key=container_number, reverse=True)
+    }
+    return Reader(project_name, where, first_ids, timeout_seconds)
+
+
+class Reader(threading.Thread):
     """Reads the project's files while the engine is asked for the containers."""
 
     def __init__(
@@ -147,16 +190,21 @@ class _Reader(threading.Thread):
         timeout_seconds: float,
     ) -> None:
         super().__init__(name=f"compose:{project}", daemon=True)
+        self.files = files
         self._project = project
-        self._files = files
         self._container_ids = container_ids
         self._timeout_seconds = timeout_seconds
         self._answer: tuple[Optional[ComposeConfig], str] = (None, "docker compose did not answer")
 
+    @property
+    def question(self) -> tuple[str, ComposeFiles, Mapping[str, str]]:
+        """All that the answer depends on, besides the files themselves."""
+        return self._project, self.files, self._container_ids
+
     def run(self) -> None:
         try:
             config = read_config(
-                self._project, self._files, self._container_ids, self._timeout_seconds
+                self._project, self.files, self._container_ids, self._timeout_seconds
             )
         except CollectorError as error:
             self._answer = None, str(error)

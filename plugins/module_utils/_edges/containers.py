@@ -44,11 +44,13 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
 from ansible_collections.pynomaly.ops.plugins.module_utils._system import (
     MEMORY_FILES,
     MemoryUse,
+    Mount,
     container_memory_measurement,
     kernel_oom_kills,
     memory_group,
     memory_use,
     oom_kills_measurement,
+    parse_mountinfo,
 )
 
 #: What the collection is tested with, and older than which it says so.
@@ -76,10 +78,10 @@ def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Co
             _emit_states(stack, engine, name, now, emit)
 
     def run_memory(emit: Emit) -> None:
-        mountinfo = _read(Path("/proc/self/mountinfo"))
+        mounts = parse_mountinfo(_read(Path("/proc/self/mountinfo")))
         kills = read_kernel_oom_kills()
         for name in names:
-            _emit_memory(stack.containers.get(name, ()), name, mountinfo, kills, emit)
+            _emit_memory(stack.containers.get(name, ()), name, mounts, kills, emit)
 
     return [
         Collector("docker.engine", (ENGINE_TARGET,), lambda emit: _run_engine(engine, emit)),
@@ -171,7 +173,7 @@ def _emit_states(stack: Stack, engine: Engine, name: str, now: float, emit: Emit
 def _emit_memory(
     containers: Sequence[Container],
     name: str,
-    mountinfo: str,
+    mounts: Sequence[Mount],
     kernel_kills: Optional[Mapping[str, int]],
     emit: Emit,
 ) -> None:
@@ -184,7 +186,7 @@ def _emit_memory(
     unread = []
     for container in running:
         try:
-            uses[container.name] = read_memory_use(container.pid, mountinfo)
+            uses[container.name] = read_memory_use(container.pid, mounts)
         except OSError:
             unread.append(container.name)
     killed = [container.name for container in containers if container.oom_killed]
@@ -225,9 +227,9 @@ def read_kernel_oom_kills() -> Optional[Mapping[str, int]]:
     return kernel_oom_kills(log, time.clock_gettime(time.CLOCK_BOOTTIME), _KILLS_WINDOW_SECONDS)
 
 
-def read_memory_use(pid: int, mountinfo: str) -> MemoryUse:
+def read_memory_use(pid: int, mounts: Sequence[Mount]) -> MemoryUse:
     """The memory control group of a process of this host. Raises OSError where there is none."""
-    group = memory_group(Path("/proc", str(pid), "cgroup").read_text(encoding="utf-8"), mountinfo)
+    group = memory_group(Path("/proc", str(pid), "cgroup").read_text(encoding="utf-8"), mounts)
     if group is None:
         raise OSError("no memory control group is mounted")
     folder = Path(group.path)

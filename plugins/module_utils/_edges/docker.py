@@ -515,6 +515,27 @@ class _Stream(Iterator[bytes]):
         raise EngineError(f"the engine refused: {_one_line(text)}", status_code=status_code)
 
 
+def list_project(
+    project: str, timeout_seconds: float, base_url: Optional[str] = None
+) -> Sequence[Mapping[str, Any]]:
+    """L{Engine.summaries} without the SDK, for what can be done while that is being imported.
+
+    Raises L{EngineError}.
+    """
+    url = base_url or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
+    path = f"/containers/json?{urlencode({'all': 1, 'filters': filters})}"
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        with contextlib.closing(_Stream(url, "GET", path, deadline, None)) as chunks:
+            answer = json.loads(b"".join(chunks))
+    except (TimeoutError, ValueError, LookupError) as error:
+        raise EngineError(f"the engine's list of containers cannot be read: {error}") from error
+    if not isinstance(answer, list):
+        raise EngineError("the engine's list of containers is none")
+    return answer
+
+
 def side_by_side(
     function: Callable[[Item], Answer], items: Sequence[Item], deadline_seconds: float
 ) -> list[tuple[Item, Answer | BaseException]]:

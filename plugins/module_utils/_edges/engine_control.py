@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import (
     Engine,
@@ -56,10 +57,21 @@ class EngineControl(Engine):
         with self._calling("stopping a container"):
             self._client().stop(container_id, timeout=timeout_seconds)
 
-    def wait(self, container_id: str, timeout_seconds: float) -> int:
+    def restart(self, container_id: str, timeout_seconds: int) -> None:
+        """Stop it, killed after ``timeout_seconds`` where it has not ended, and start it again."""
+        with self._calling("restarting a container"):
+            self._client().restart(container_id, timeout=timeout_seconds)
+
+    def wait(
+        self,
+        container_id: str,
+        timeout_seconds: float,
+        cancelled: Optional[threading.Event] = None,
+    ) -> int:
         """The exit code of a container once it has ended.
 
-        Where it does not end in time, L{EngineError} is raised and the container left as it is.
+        Where it does not end in time, or ``cancelled`` is set before, L{EngineError} is raised and
+        the container left as it is.
         """
         deadline = time.monotonic() + timeout_seconds
         pause_seconds = 0.02
@@ -70,7 +82,10 @@ class EngineControl(Engine):
                 return int(state["ExitCode"])
             if time.monotonic() >= deadline:
                 raise EngineError(f"the command did not end within {timeout_seconds:g} s")
-            time.sleep(pause_seconds)
+            if cancelled is None:
+                time.sleep(pause_seconds)
+            elif cancelled.wait(pause_seconds):
+                raise EngineError("the command was cancelled")
             pause_seconds = min(pause_seconds * 1.5, 0.5)
 
     def output(self, container_id: str, max_bytes: int) -> tuple[str, str]:
@@ -99,8 +114,12 @@ class EngineControl(Engine):
             found = self._client().containers(all=True, filters={"label": label})
         return [str(one["Id"]) for one in found]
 
-    def archive(self, container_id: str, path: str) -> Iterator[bytes]:
-        """A tar archive of a path inside a container, running or not, in chunks."""
+    def archive(self, container_id: str, path: str) -> Generator[bytes, None, None]:
+        """A tar archive of a path inside a container, running or not, in chunks.
+
+        To be closed where it is not read to its end: until then the engine does nothing else with
+        the container (seen with Docker 20.10: exec waits).
+        """
         with self._calling(f"reading {path}"):
             stream, _status = self._client().get_archive(
                 container_id, path, chunk_size=_ARCHIVE_CHUNK_BYTES

@@ -11,6 +11,7 @@ label of Compose, so that no project counts them as its own.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
@@ -59,13 +60,16 @@ def run_helper(
     argv: Sequence[str],
     timeout_seconds: float,
     max_bytes: int = 65536,
+    *,
+    cancelled: Optional[threading.Event] = None,
 ) -> HelperResult:
     """Run a command to its end in a container of its own, which is removed whatever happens.
 
-    Raises C{EngineError}, also where it does not end in time: then it is killed.
+    Raises C{EngineError}, also where it does not end in time or ``cancelled`` is set: then it is
+    killed.
     """
     with started(engine, helper, argv) as identifier:
-        exit_code = engine.wait(identifier, timeout_seconds)
+        exit_code = engine.wait(identifier, timeout_seconds, cancelled)
         stdout, stderr = engine.output(identifier, max_bytes)
     return HelperResult(exit_code, stdout, stderr)
 

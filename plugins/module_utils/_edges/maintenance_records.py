@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups found on the host's disk, and the date of the runbook's review."""
+"""Backups found on the host's disk, what operations have left, and the date of the runbook's
+review."""
 
 from __future__ import annotations
 
@@ -12,15 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
+from ansible_collections.pynomaly.ops.plugins.module_utils._backup import DATABASE, BackupError
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import BackupStore
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance_records import (
-    KINDS,
-    MANIFEST,
     UNMANAGED_SUFFIXES,
     BackupRecord,
     backup_age,
+    backup_space,
+    damaged_backups,
     is_working_name,
+    record_of,
     runbook_review,
+    verified_backup,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Target
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
@@ -30,21 +35,38 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
 )
 
 
-def collectors(_stack: Stack, settings: CheckSettings) -> list[Collector]:
-    """backup.age and runbook.review, apart: a disk may hang, a date does not."""
-    age = Target("backup.age", "project")
+def collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
+    """backup.*, operation.* and runbook.review, apart: a disk may hang, a date does not."""
+    age, damaged, verified, space = (
+        Target(f"backup.{name}", "project") for name in ("age", "damaged", "verified", "space")
+    )
+    states = Target("operation.temporary_states", "project")
     review = Target("runbook.review", "project")
 
-    def measure_age(emit: Emit) -> None:
+    def measure_backups(emit: Emit) -> None:
+        store = BackupStore(settings.backup_dir, stack.project)
         try:
-            records = list(find_backups(Path(settings.backup_dir)))
-        except PermissionError as error:
-            raise CollectorError(
-                f"{error.filename} may not be read", "run the play with become: true"
-            ) from error
+            backups = store.backups()
+            unmanaged = list(find_unmanaged(Path(settings.backup_dir)))
+            free_bytes = store.free_bytes()
+        except BackupError as error:
+            raise CollectorError(str(error), error.hint) from error
         except OSError as error:
             raise CollectorError(f"{error.filename}: {error.strerror}") from error
-        emit(backup_age(age, records, time.time(), settings.backup_dir))
+        now = time.time()
+        records = [*(record_of(one) for one in backups), *unmanaged]
+        emit(backup_age(age, records, now, settings.backup_dir))
+        emit(damaged_backups(damaged, backups, settings.backup_dir))
+        emit(verified_backup(verified, backups, now))
+        emit(backup_space(space, backups, free_bytes, now, settings.backup_dir))
+
+    def measure_states(emit: Emit) -> None:
+        # Compiled beside the other collectors' waiting, and not before they begin.
+        from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+            temporary_states as journal,
+        )
+
+        emit(journal.measure(states, settings.state_dir, stack.project))
 
     def measure_review(emit: Emit) -> None:
         today = datetime.datetime.now(datetime.timezone.utc).date()
@@ -58,40 +80,34 @@ def collectors(_stack: Stack, settings: CheckSettings) -> list[Collector]:
             raise CollectorError(str(error)) from error
 
     return [
-        Collector("backups", (age,), measure_age),
+        Collector("backups", (age, damaged, verified, space), measure_backups),
+        Collector("operations", (states,), measure_states),
         Collector("runbook", (review,), measure_review),
     ]
 
 
-def find_backups(backup_dir: Path) -> Iterator[BackupRecord]:
-    """Finished backups below the directory, one level under each kind's folder.
+def find_unmanaged(backup_dir: Path) -> Iterator[BackupRecord]:
+    """Dumps made by hand, in the folder of database backups.
 
     A directory that is not there holds none. Raises L{OSError} for one that cannot be read.
     """
-    for kind in KINDS:
-        folder = backup_dir / kind
-        try:
-            entries = sorted(folder.iterdir())
-        except FileNotFoundError:
-            continue
-        for entry in entries:
-            record = None if is_working_name(entry.name) else _record(kind, entry)
-            if record is not None:
-                yield record
-
-
-def _record(kind: str, entry: Path) -> Optional[BackupRecord]:
-    """C{None} for what is no backup, or is gone by the time it is looked at."""
     try:
-        if entry.is_dir():
-            manifest = (entry / MANIFEST).stat()
-            return BackupRecord(kind, entry.name, manifest.st_mtime, managed=True)
-        if kind == "database" and entry.name.endswith(UNMANAGED_SUFFIXES):
-            # Followed: "latest_backup.sql" is commonly a link to the newest one.
-            seen = entry.stat()
-            return BackupRecord(
-                kind, entry.name, seen.st_mtime, managed=False, size_bytes=seen.st_size
-            )
-    except (FileNotFoundError, NotADirectoryError):
+        entries = sorted((backup_dir / DATABASE).iterdir())
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        record = None if is_working_name(entry.name) else _record(entry)
+        if record is not None:
+            yield record
+
+
+def _record(entry: Path) -> Optional[BackupRecord]:
+    """C{None} for what is no dump, or is gone by the time it is looked at."""
+    if not entry.name.endswith(UNMANAGED_SUFFIXES):
         return None
-    return None
+    try:
+        # Followed: "latest_backup.sql" is commonly a link to the newest one.
+        seen = entry.stat()
+    except FileNotFoundError:
+        return None
+    return BackupRecord(DATABASE, entry.name, seen.st_mtime, managed=False, size_bytes=seen.st_size)

@@ -144,11 +144,16 @@ class Session:
         return int(self._connection.server_version)
 
     def query(self, sql: str, deadline: Deadline) -> Rows:
-        """All rows; raises L{QueryFailedError}, or L{SessionLostError} when no other can follow."""
+        """All rows; raises L{QueryFailedError}, or L{SessionLostError} when no other can follow.
+
+        A statement that answers with no rows, such as VACUUM, gives none.
+        """
         try:
             cursor = self._connection.cursor()
             cursor.execute(sql)
             self._wait(deadline)
+            if cursor.description is None:
+                return []
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row)) for row in cursor.fetchall()]
         except TimeoutError as error:

@@ -10,11 +10,14 @@ needs. The password is in a file on a memory filesystem, never in an argument or
 
 from __future__ import annotations
 
+import glob
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._credentials import scrub
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control import (
@@ -33,6 +36,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_serve
 
 #: Where a helper sees the folder that it works on.
 WORK = "/pynomaly-work"
+#: Where it writes what is not to be among that.
+OUTPUT = "/pynomaly-output"
 _PASSFILE = "/pynomaly-secrets/pgpass"
 _SECRETS_PREFIX = "pynomaly-ops-secrets-"
 _LOCALHOST = "127.0.0.1"
@@ -55,7 +60,9 @@ class PostgresTools:
         self.engine = engine
         self.server = server
         self.project = project
-        self._secrets = Path(tempfile.mkdtemp(prefix=_SECRETS_PREFIX, dir=_memory_folder()))
+        self._secrets = Path(
+            tempfile.mkdtemp(prefix=_secrets_prefix(project), dir=_memory_folder())
+        )
         entry = ":".join(
             ("*", "*", "*", _escaped(server.login.user), _escaped(server.login.password or ""))
         )
@@ -77,13 +84,16 @@ class PostgresTools:
         *,
         work: str = "",
         writes: bool = False,
+        output: str = "",
         connects: bool = True,
+        cancelled: Optional[threading.Event] = None,
     ) -> str:
         """Run a program to its end; returns its standard output (the end of a long one).
 
-        ``work`` is a folder of the host's, seen at L{WORK}. With ``connects``, host, port and role
-        are added to the arguments; the database is the caller's to name. Raises L{ToolError} for
-        an exit code that is not 0, C{EngineError} where it does not end in time.
+        ``work`` is a folder of the host's, seen at L{WORK}, and ``output`` one that it may write
+        to, seen at L{OUTPUT}. With ``connects``, host, port and role are added to the arguments;
+        the database is the caller's to name. Raises L{ToolError} for an exit code that is not 0,
+        C{EngineError} where it does not end in time, or is killed since ``cancelled`` was set.
         """
         words = list(argv)
         if connects:
@@ -94,6 +104,8 @@ class PostgresTools:
         mounts = [HelperMount(str(self._secrets), str(Path(_PASSFILE).parent))]
         if work:
             mounts.append(HelperMount(work, WORK, read_only=not writes))
+        if output:
+            mounts.append(HelperMount(output, OUTPUT, read_only=False))
         helper = Helper(
             image=self.server.container.image_id,
             project=self.project,
@@ -101,9 +113,10 @@ class PostgresTools:
             mounts=mounts,
             environment={"PGPASSFILE": _PASSFILE, "PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"},
         )
-        result = run_helper(self.engine, helper, words, timeout_seconds)
+        result = run_helper(self.engine, helper, words, timeout_seconds, cancelled=cancelled)
         if result.exit_code != 0:
-            text = scrub(_error_lines(result.stderr), [self.server.login.password])
+            said = result.stderr if result.stderr.strip() else result.stdout
+            text = scrub(_error_lines(said), [self.server.login.password])
             raise ToolError(argv[0], result.exit_code, text)
         return result.stdout
 
@@ -114,12 +127,18 @@ class PostgresTools:
         return match.group() if match else text.strip()
 
 
-def remove_left_secrets() -> int:
-    """Password files of runs that died; to be called under the host's lock. Returns how many."""
-    left = list(Path(_memory_folder()).glob(f"{_SECRETS_PREFIX}*"))
+def remove_left_secrets(project: str) -> int:
+    """Password files of a project's runs that died; to be called under the host's lock. Returns how
+    many."""
+    left = list(Path(_memory_folder()).glob(f"{glob.escape(_secrets_prefix(project))}*"))
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
     return len(left)
+
+
+def _secrets_prefix(project: str) -> str:
+    """No project's is the beginning of another's: Compose allows no dot in a project's name."""
+    return f"{_SECRETS_PREFIX}{project}."
 
 
 def _memory_folder() -> str:

@@ -368,6 +368,29 @@ def _logins(
     return list(dict.fromkeys(logins)), problem
 
 
+# A session to work with
+
+
+@contextlib.contextmanager
+def session(
+    stack: Stack, settings: CheckSettings, engine: Engine, server: Container, deadline: Deadline
+) -> Iterator[Connection]:
+    """A connection to a running server of the project's, logged in as L{collectors} log in.
+
+    Raises L{NoAnswerError}, also where nobody is let in.
+    """
+    logins, problem = _logins(stack, settings, engine, server)
+    addresses = endpoints(server, logins[0].port)
+    connection, reply = _first_let_in(addresses, logins, deadline)
+    with contextlib.closing(connection):
+        if isinstance(reply, ErrorReply) and reply.code != redis.CANNOT_PERSIST:
+            known = f"; {problem}" if problem else ""
+            raise NoAnswerError(
+                f"{place(addresses[0])} lets nobody in: {reply.code}{known}", addresses[0]
+            )
+        yield connection
+
+
 # The application
 
 

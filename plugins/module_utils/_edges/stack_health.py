@@ -13,19 +13,7 @@ from typing import Any
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (
-    api,
-    compose,
-    containers,
-    host,
-    logs,
-    maintenance_records,
-    monitoring,
-    nginx,
-    postgres,
-    redis,
-    tls,
-)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges import compose, host
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     SKIPPED,
@@ -41,7 +29,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import (
 )
 
 #: Components whose probes need no container engine.
-_WITHOUT_ENGINE = ("host", "backup", "runbook")
+_WITHOUT_ENGINE = ("host", "backup", "operation", "runbook")
 _ENGINE = Target("docker.engine", "docker")
 
 
@@ -64,7 +52,9 @@ def check_stack(
     """Measure what the selectors ask for, within C{settings.deadline_seconds}.
 
     ``started_at`` is when the module began, in seconds since 1970 on the host's clock. The host
-    is measured while the stack is still being looked for.
+    is measured while the stack is still being looked for. Imports are a good part of the whole:
+    what looks for the stack is imported first, and the collectors while the engine and Compose
+    are at work.
     """
     check = StackCheck(Stack(project=project_name), facts=_facts())
     run = CollectorRun(settings.deadline_seconds)
@@ -81,8 +71,9 @@ def check_stack(
 
     def find_stack(emit: Emit) -> None:
         try:
+            reader = compose.read_ahead(project_name, settings.call_timeout_seconds)
             engine = Engine(timeout_seconds=settings.call_timeout_seconds)
-            check.stack = compose.discover(engine, project_name, settings, service_names)
+            check.stack = compose.discover(engine, project_name, settings, service_names, reader)
         except CollectorError as error:
             emit(
                 Measurement(
@@ -93,30 +84,30 @@ def check_stack(
             return
         start(_stack_collectors(check.stack, settings, engine))
 
-    start(host.collectors(check.stack, settings, started_at))
-    start(maintenance_records.collectors(check.stack, settings))
     if any(_needs_engine(selector) for selector in selectors):
         run.start([Collector("discovery", (), find_stack)])
+    start(host.collectors(check.stack, settings, started_at))
+    start(_record_collectors(check.stack, settings))
     check.measurements = _sorted(
         measurement for measurement in run.finish() if wanted(measurement.target)
     )
     return check
 
 
+def _record_collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
+    from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+        stack_collectors,
+    )
+
+    return stack_collectors.without_engine(stack, settings)
+
+
 def _stack_collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Collector]:
-    collectors = containers.collectors(stack, settings, engine)
-    if not stack.containers:
-        return collectors
-    return [
-        *collectors,
-        *logs.collectors(stack, settings, engine),
-        *api.collectors(stack, settings, engine),
-        *postgres.collectors(stack, settings, engine),
-        *redis.collectors(stack, settings, engine),
-        *nginx.collectors(stack, settings, engine),
-        *tls.collectors(stack, settings, engine),
-        *monitoring.collectors(stack, settings),
-    ]
+    from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+        stack_collectors,
+    )
+
+    return stack_collectors.with_engine(stack, settings, engine)
 
 
 def _needs_engine(selector: Selector) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
     OperationStore,
+    StoreError,
     utc_now,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
@@ -22,7 +23,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     RunIdentity,
     journal_record,
     open_temporary_states,
+    summarize_operations,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Measurement, Target
+from ansible_collections.pynomaly.ops.plugins.module_utils._resume import temporary_states
+from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
 RESUME = "ansible-playbook pynomaly.ops.resume"
 
@@ -96,3 +101,17 @@ class TemporaryStates:
                 details=details,
             )
         )
+
+
+def measure(target: Target, state_dir: str, project: str) -> Measurement:
+    """How many of a project's states were left open. Raises L{CollectorError} where the journal
+    cannot be read."""
+    try:
+        lock, journal = OperationStore(state_dir).read()
+    except StoreError as error:
+        raise CollectorError(str(error)) from error
+    left = [
+        record for record in open_temporary_states(journal.records) if record["project"] == project
+    ]
+    operations = summarize_operations(journal.records, lock)
+    return temporary_states(target, left, operations, lock, utc_now())

@@ -29,7 +29,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import (
     HttpError,
     served_chain,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.nginx import run_nginx
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.nginx import Configurations
 from ansible_collections.pynomaly.ops.plugins.module_utils._http import (
     Endpoint,
     excerpt,
@@ -69,9 +69,15 @@ MAX_FILES = 8
 Chains = Sequence[tuple[str, Sequence[Certificate]]]
 
 
-def collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Collector]:
+def collectors(
+    stack: Stack,
+    settings: CheckSettings,
+    engine: Engine,
+    configurations: Optional[Configurations] = None,
+) -> list[Collector]:
     """tls.served, tls.name, tls.file and tls.reloaded of the front door."""
-    check = _TlsCheck(stack, settings, engine)
+    asked = configurations or Configurations(engine, settings)
+    check = _TlsCheck(stack, settings, engine, asked)
     return [Collector("tls", check.targets, check.run)]
 
 
@@ -79,11 +85,18 @@ class _TlsCheck:
     """One look at the front door's certificates. The files come first: a port that hangs takes
     all the time there is."""
 
-    def __init__(self, stack: Stack, settings: CheckSettings, engine: Engine) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        settings: CheckSettings,
+        engine: Engine,
+        configurations: Configurations,
+    ) -> None:
         service = stack.service_of("nginx")
         self._stack = stack
         self._settings = settings
         self._engine = engine
+        self._configurations = configurations
         self._served = Target("tls.served", service)
         self._name = Target("tls.name", service)
         self._file = Target("tls.file", service)
@@ -97,7 +110,7 @@ class _TlsCheck:
             self._measure_without_nginx(deadline, emit)
             return
         nginx = running[0]
-        servers, unread = _configuration(self._engine, nginx, self._settings, deadline)
+        servers, unread = _configuration(self._configurations, nginx, deadline)
         files = self._measure_files(nginx, servers, unread, deadline, emit)
         doors = tls_doors(nginx, servers, self._settings)
         served: Chains = ()
@@ -229,13 +242,12 @@ def tls_doors(
 
 
 def _configuration(
-    engine: Engine, nginx: Container, settings: CheckSettings, deadline: Deadline
+    configurations: Configurations, nginx: Container, deadline: Deadline
 ) -> tuple[list[TlsServer], str]:
     """The TLS servers of C{nginx -T}, and why there are none where it could not be read. It may
     take half the time, so that the handshake has the other half."""
-    limited = replace(settings, call_timeout_seconds=max(0.1, deadline.remaining / 2))
     try:
-        exit_code, output = run_nginx(engine, nginx, "-T", limited)
+        exit_code, output = configurations.read(nginx, max(0.1, deadline.remaining / 2))
     except EngineError as error:
         return [], str(error)
     if exit_code != 0:

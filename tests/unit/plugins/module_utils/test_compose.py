@@ -12,7 +12,9 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
     ComposeConfig,
     ComposeFileError,
     ComposeFiles,
+    Need,
     PlanStep,
+    action_on_dependents,
     active_services,
     changes,
     compose_arguments,
@@ -443,6 +445,87 @@ def test_networks_and_volumes_are_created_first() -> None:
     assert [(step.service, step.action) for step in steps] == [
         ("network back", "create"), ("volume data", "create"), ("api", "none"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "action"),
+    [
+        ("2.18.0", "recreate"),
+        ("v2.26.1-desktop.1", "recreate"),
+        ("2.29.2", "recreate"),
+        ("2.29.3", "restart"),
+        ("2.34.0", "restart"),
+        ("2.35", "none"),
+        ("5.0.1", "none"),
+        ("dev", "none"),
+    ],
+)
+def test_what_happens_to_dependents_goes_by_the_version(version: str, action: str) -> None:
+    assert action_on_dependents(version) == action
+
+
+@pytest.mark.parametrize(
+    ("on_dependents", "expected"),
+    [
+        ("recreate", {"redis": "recreate", "api": "recreate", "front": "recreate"}),
+        ("restart", {"redis": "recreate", "api": "restart", "front": "none"}),
+        ("none", {"redis": "recreate", "api": "none", "front": "none"}),
+    ],
+)
+def test_what_needs_a_recreated_service(on_dependents: str, expected: dict[str, str]) -> None:
+    """``front`` needs ``api``, which needs ``redis``."""
+    names = ("front", "api", "redis")
+    services = {name: service(name) for name in names}
+    services["redis"] = service("redis", config_hash="h2")
+    needs = {"front": {"api": Need()}, "api": {"redis": Need()}}
+    config = ComposeConfig(services, needs=needs)
+    containers = {name: [container(name)] for name in names}
+    steps = plan(config, containers, [], [], on_dependents=on_dependents)
+    assert {step.service: step.action for step in steps} == expected
+    api = next(step for step in steps if step.service == "api")
+    assert ("needs redis" in api.reason) == (api.action != "none")
+    # nothing is recreated: nothing follows
+    config = ComposeConfig({name: service(name) for name in names}, needs=needs)
+    assert not changes(plan(config, containers, [], [], on_dependents=on_dependents))
+
+
+def test_what_shares_a_namespace_or_asks_for_a_restart_follows_whatever_the_version() -> None:
+    names = ("shares", "asks", "stopped", "off", "changed")
+    services = {name: service(name) for name in names}
+    services["changed"] = service("changed", image="changed:2")
+    services["off"] = service("off", replicas=0)
+    needs = {
+        "shares": {"changed": Need(shares=True, restart=True)},
+        "asks": {"changed": Need(restart=True)},
+        "stopped": {"changed": Need(restart=True)},
+        "off": {"changed": Need(shares=True)},
+    }
+    containers = {name: [container(name)] for name in names if name != "off"}
+    containers["stopped"] = [container("stopped", state="exited")]
+    steps = plan(ComposeConfig(services, needs=needs), containers, [], [])
+    assert {step.service: step.action for step in steps} == {
+        "shares": "recreate",
+        "asks": "restart",
+        "stopped": "start",
+        "off": "none",
+        "changed": "recreate",
+    }
+
+
+def test_needs_are_read() -> None:
+    document = {
+        "services": {
+            "a": {"depends_on": {"b": {"condition": "service_healthy", "restart": True}, "c": {}}},
+            "b": {"network_mode": "service:c", "depends_on": ["d"]},
+            "c": {"pid": "host"},
+        }
+    }
+    config = parse_config(json.dumps(document))
+    assert config.needs == {
+        "a": {"b": Need(restart=True), "c": Need()},
+        "b": {"c": Need(shares=True, restart=True), "d": Need()},
+        "c": {},
+    }
 
 
 def test_orphans_go_only_when_asked() -> None:

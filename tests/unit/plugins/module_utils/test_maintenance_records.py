@@ -6,25 +6,80 @@ from __future__ import annotations
 
 import datetime
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
+    Backup,
+    BackupFile,
+    Manifest,
+    new_id,
+    new_verification,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CATALOGUE
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import maintenance_records
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import BackupStore
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance_records import (
     BackupRecord,
     age_text,
     backup_age,
+    backup_space,
+    damaged_backups,
     parse_review_date,
     runbook_review,
+    verified_backup,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Target
+from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
+    Measurement,
+    Policy,
+    Target,
+    result,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import run_collectors
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import utc_text
 
 AGE = Target("backup.age", "project")
+DAMAGED = Target("backup.damaged", "project")
+VERIFIED = Target("backup.verified", "project")
+SPACE = Target("backup.space", "project")
 REVIEW = Target("runbook.review", "project")
 NOW = 1_800_000_000.0
 HOUR = 3600.0
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+def backup(
+    days_ago: float,
+    *,
+    kind: str = "database",
+    problem: str = "",
+    refuted: bool = False,
+    verified: float | None = None,
+    size: int = 1000,
+    stored: int = 0,
+) -> Backup:
+    """``verified`` is how many days ago it was restored."""
+
+    def at(days: float) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(NOW - days * 86400, datetime.timezone.utc)
+
+    identifier = new_id("p", at(days_ago))
+    file = BackupFile("dump.bin", size, "0" * 64)
+    manifest = Manifest(
+        identifier, kind, "p", utc_text(at(days_ago)), 1.0, (file,), stored_bytes=stored
+    )
+    return Backup(
+        kind,
+        identifier,
+        f"/backups/{kind}/{identifier}",
+        None if problem else manifest,
+        problem,
+        None if verified is None else new_verification(at(verified), "full", []),
+        new_verification(at(0), "quick", ["a bit has flipped"]) if refuted else None,
+    )
 
 
 def record(
@@ -95,13 +150,83 @@ def test_age_text(seconds: float, text: str) -> None:
     assert age_text(seconds) == text
 
 
-def test_find_backups_on_a_disk(tmp_path: Path) -> None:
+def test_a_damaged_one_does_not_count_for_the_age() -> None:
+    records = [record(name="good", hours=30), replace(record(name="bad", hours=1), damage="torn")]
+    measured = backup_age(AGE, records, NOW, "/backups")
+    assert measured.value == 30
+    assert measured.message.endswith("; not counted: bad is damaged")
+
+
+def test_the_newest_that_is_damaged_is_critical() -> None:
+    ones = [backup(0, problem="manifest.json is missing"), backup(1), backup(2, kind="config")]
+    measured = damaged_backups(DAMAGED, ones, "/backups")
+    assert (measured.value, measured.status) == (1, "critical")
+    assert f"database/{ones[0].id}: manifest.json is missing" in measured.message
+    refuted = damaged_backups(DAMAGED, [backup(0, refuted=True)], "/backups")
+    assert (refuted.status, "a bit has flipped" in refuted.message) == ("critical", True)
+
+
+def test_an_older_one_that_is_damaged_warns() -> None:
+    measured = damaged_backups(
+        DAMAGED, [backup(0), backup(1, problem="torn"), backup(0, kind="config")], "/backups"
+    )
+    assert (measured.value, measured.status) == (1, "warning")
+    assert measured.message.startswith("1 of 3 backups, none of them the newest")
+
+
+def test_damaged_backups_without_any() -> None:
+    assert damaged_backups(DAMAGED, [], "/backups").status == "skipped"
+    assert damaged_backups(DAMAGED, [backup(0)], "/backups").status == "ok"
+
+
+def test_age_of_the_newest_proof() -> None:
+    ones = [backup(0), backup(1, verified=36), backup(40, verified=40), backup(2, kind="redis")]
+    measured = verified_backup(VERIFIED, ones, NOW)
+    assert (measured.value, measured.status) == (36, None)
+    assert measured.message == f"{ones[1].id} was restored and found equal 36 days ago"
+    policy = Policy(CATALOGUE)
+    assert result(measured, policy, datetime.date(2027, 1, 1))["status"] == "warning"
+    fresh = verified_backup(VERIFIED, [backup(0, verified=1)], NOW)
+    assert result(fresh, policy, datetime.date(2027, 1, 1))["status"] == "ok"
+
+
+def test_without_a_proof_it_warns() -> None:
+    measured = verified_backup(VERIFIED, [backup(0), backup(1, verified=1, refuted=True)], NOW)
+    assert measured.status == "warning"
+    assert measured.message == "none of 2 database backups has been restored to prove it"
+    assert verified_backup(VERIFIED, [backup(0, kind="config")], NOW).status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "status"), [(1000, "ok"), (40, "ok"), (13, "warning"), (2.5, "critical")]
+)
+def test_days_of_space_at_the_present_growth(free_gib: float, status: str) -> None:
+    # 100 MiB each day, ten days: they grow by 1 GiB a day when each day keeps one GiB more.
+    ones = [backup(days, stored=(20 - days) * GIB, size=100 * MIB) for days in range(10)]
+    measured = backup_space(SPACE, ones, int(free_gib * GIB), NOW, "/backups")
+    assert measured.value == pytest.approx(free_gib)
+    assert result(measured, Policy(CATALOGUE), datetime.date(2027, 1, 1))["status"] == status
+
+
+def test_the_next_backup_has_to_fit() -> None:
+    ones = [backup(0, size=5 * GIB, stored=5 * GIB), backup(0, kind="models", size=GIB, stored=1)]
+    measured = backup_space(SPACE, ones, 5 * GIB, NOW, "/backups")
+    assert (measured.value, measured.status) == (0, "critical")
+    assert "5.0 GiB free, expected 6.0 GiB for the next backups" in measured.message
+
+
+def test_space_of_backups_that_do_not_grow_or_are_new() -> None:
+    steady = [backup(days, stored=7 * GIB) for days in range(10)]
+    assert backup_space(SPACE, steady, GIB, NOW, "/b").message == (
+        "1.0 GiB free; the backups do not grow"
+    )
+    assert "after a day" in backup_space(SPACE, [backup(0)], GIB, NOW, "/b").message
+    assert backup_space(SPACE, [], GIB, NOW, "/b").status == "skipped"
+
+
+def test_find_unmanaged_dumps_on_a_disk(tmp_path: Path) -> None:
     database = tmp_path / "database"
-    (database / "20260101").mkdir(parents=True)
-    (database / "20260101" / "manifest.json").write_text("{}")
-    (database / "20260102.partial").mkdir()
-    (database / "20260102.partial" / "manifest.json").write_text("{}")
-    (database / "unfinished").mkdir()
+    database.mkdir()
     (database / ".hidden.sql").write_text("x")
     (database / "notes.txt").write_text("x")
     (database / "hand.sql.gz").write_bytes(b"x" * 100)
@@ -110,33 +235,60 @@ def test_find_backups_on_a_disk(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "latest_config_backup.sql").write_text("no dump")
     os.utime(database / "hand.sql.gz", (1000, 1000))
-    found = {one.name: one for one in maintenance_records.find_backups(tmp_path)}
-    assert sorted(found) == ["20260101", "hand.sql.gz", "latest_backup.sql"]
-    assert found["20260101"].managed
+    found = {one.name: one for one in maintenance_records.find_unmanaged(tmp_path)}
+    assert sorted(found) == ["hand.sql.gz", "latest_backup.sql"]
     assert found["latest_backup.sql"].finished_at == 1000
     assert found["hand.sql.gz"].size_bytes == 100
 
 
+def published(store: BackupStore, hours: float) -> Backup:
+    """A real one on the disk, made some hours ago by its manifest."""
+    moment = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=hours)
+    identifier = new_id(store.project, moment)
+    staging = store.stage("database", identifier)
+    (staging / "dump.bin").write_bytes(b"x" * 1000)
+    return store.publish(
+        staging, Manifest(identifier, "database", store.project, utc_text(moment), 1.0, ())
+    )
+
+
+def measured_on(store: BackupStore) -> dict[str, Measurement]:
+    settings = CheckSettings(backup_dir=str(store.directory), runbook_reviewed="2020-01-01")
+    ran = run_collectors(maintenance_records.collectors(Stack(store.project), settings), 5)
+    return {one.target.id: one for one in ran}
+
+
 def test_collectors_answer_for_a_real_directory(tmp_path: Path) -> None:
-    (tmp_path / "database" / "one").mkdir(parents=True)
-    (tmp_path / "database" / "one" / "manifest.json").write_text("{}")
-    settings = CheckSettings(backup_dir=str(tmp_path), runbook_reviewed="2020-01-01")
-    measured = {
-        one.target.id: one
-        for one in run_collectors(maintenance_records.collectors(Stack("p"), settings), 5)
-    }
-    assert measured["backup.age"].value == 0
+    store = BackupStore(str(tmp_path), "p")
+    older, newest = published(store, 30), published(store, 5)
+    published(BackupStore(str(tmp_path), "other"), 1)
+    measured = measured_on(store)
+    assert measured["backup.age"].value == pytest.approx(5, abs=0.1)
+    assert measured["backup.damaged"].value == 0
+    assert measured["backup.verified"].status == "warning"
+    assert isinstance(measured["backup.space"].value, float)
     assert isinstance(measured["runbook.review"].value, int)
     assert measured["runbook.review"].value > 365
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    store.note_verification(older, new_verification(now, "full", []))
+    (Path(newest.path) / "manifest.json").unlink()
+    measured = measured_on(store)
+    assert measured["backup.age"].value == pytest.approx(30, abs=0.1)
+    assert measured["backup.damaged"].status == "critical"
+    assert measured["backup.verified"].value == 0
 
 
 def test_a_backup_directory_that_is_a_file_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "database").write_text("x")
-    settings = CheckSettings(backup_dir=str(tmp_path), runbook_reviewed="soon")
+    settings = CheckSettings(
+        backup_dir=str(tmp_path), state_dir=str(tmp_path / "database"), runbook_reviewed="soon"
+    )
     measured = run_collectors(maintenance_records.collectors(Stack("p"), settings), 5)
-    assert [one.status for one in measured] == ["unknown", "unknown"]
+    assert {one.status for one in measured} == {"unknown"}
+    assert len(measured) == 6
     assert "Not a directory" in measured[0].message
-    assert "expected YYYY-MM-DD" in measured[1].message
+    assert "expected YYYY-MM-DD" in measured[5].message
 
 
 def test_a_backup_directory_that_may_not_be_read(
@@ -148,7 +300,8 @@ def test_a_backup_directory_that_may_not_be_read(
     monkeypatch.setattr(Path, "iterdir", refuse)
     settings = CheckSettings(backup_dir=str(tmp_path))
     measured = run_collectors(maintenance_records.collectors(Stack("p"), settings), 5)
-    assert (measured[0].status, "may not be read" in measured[0].message) == ("unknown", True)
+    assert (measured[0].status, "Permission denied" in measured[0].message) == ("unknown", True)
+    assert "become" in (measured[0].hint or "")
 
 
 def test_parse_review_date() -> None:

@@ -75,6 +75,22 @@ def test_config_test_passes() -> None:
     assert config_test(TARGET, 0, "").detail is None
 
 
+def test_only_nginx_itself_warns_in_a_dump() -> None:
+    fine = config_test(
+        TARGET,
+        0,
+        "nginx: [warn] conflicting server name\n"
+        "2026/11/24 07:51:02 [warn] 15#15: low on address space\n"
+        "nginx: configuration file /etc/nginx/nginx.conf test is successful\n"
+        "# configuration file /etc/nginx/nginx.conf:\n"
+        "error_log stderr warn;  # not debug: [warn] is enough\n",
+    )
+    assert fine.detail == [
+        "nginx: [warn] conflicting server name",
+        "2026/11/24 07:51:02 [warn] 15#15: low on address space",
+    ]
+
+
 @pytest.mark.parametrize(
     ("exit_code", "output", "status", "message"),
     [

@@ -16,6 +16,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._precheck import (
     Listener,
     Port,
     Problem,
+    data_root,
     describe_certificate,
     disk_problem,
     is_published,
@@ -154,3 +155,19 @@ def test_a_certificate_is_described() -> None:
         "names": ["10.0.0.1", "a.example", "b.example"],
         "expires_in_days": 10.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "root"),
+    [
+        ("", "/var/lib/docker"),
+        ("{}", "/var/lib/docker"),
+        ("{not json", "/var/lib/docker"),
+        ("[]", "/var/lib/docker"),
+        ('{"data-root": ""}', "/var/lib/docker"),
+        ('{"data-root": 7}', "/var/lib/docker"),
+        ('{"data-root": "/srv/docker"}', "/srv/docker"),
+    ],
+)
+def test_where_an_engine_would_keep_its_data(text: str, root: str) -> None:
+    assert data_root(text) == root

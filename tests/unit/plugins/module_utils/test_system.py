@@ -230,7 +230,7 @@ V2_UNIFIED = "32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
 def test_where_a_memory_control_group_is(
     cgroup: str, mountinfo: str, expected: Optional[tuple[int, str]]
 ) -> None:
-    found = memory_group(cgroup, mountinfo)
+    found = memory_group(cgroup, parse_mountinfo(mountinfo))
     assert found == (None if expected is None else MemoryGroup(*expected))
 
 

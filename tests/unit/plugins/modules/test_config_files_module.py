@@ -225,3 +225,17 @@ def test_folders_of_others_keep_their_mode(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "project" / "ours").stat().st_mode & 0o777 == 0o700
     assert run(directories=wanted)["changed_directories"] == [str(theirs)]
     assert theirs.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_validation_sees_stand_ins_for_what_is_not_made_yet_in_check_mode_alone(
+    run: Run, tmp_path: Path
+) -> None:
+    run(files=[{"path": "x", "content": "old\n"}])
+    arguments = {
+        "files": [{"path": "x", "content": "new\n"}],
+        "pending_variables": ["NOT_MADE_YET"],
+        "validations": [validation('test -n "$NOT_MADE_YET"', "x", check_mode=True)],
+    }
+    assert run(check=True, **arguments)["validated"] == ["the file"]
+    assert "the file is not valid" in run(**arguments)["msg"]
+    assert (tmp_path / "project/x").read_text() == "old\n"

@@ -90,6 +90,38 @@ def test_a_sealed_secret_may_change_until_its_volume_is_there(run: Run, tmp_path
     assert "PW=second\n" in (tmp_path / "project/.env").read_text()
 
 
+def test_a_setting_is_kept_and_shown_and_refused_once_its_volume_is_there(
+    run: Run, tmp_path: Path
+) -> None:
+    def settings(value: str) -> list[dict[str, str]]:
+        return [
+            {"name": "POSTGRES_DB", "variable": "pynomaly_database", "value": value,
+             "volume": "data", "sealed": "PostgreSQL made it with volume data"}
+        ]  # fmt: skip
+
+    path = tmp_path / "project/.env"
+    assert run(settings=settings("first"))["changed"]
+    assert "POSTGRES_DB=first\n" in path.read_text()
+    assert not run(settings=settings("first"), existing_volumes=["data"])["changed"]
+    assert run(settings=settings("second"))["updated"] == ["POSTGRES_DB"]
+    text = path.read_text()
+    for check in (True, False):
+        answer = run(settings=settings("third"), existing_volumes=["data"], check=check)
+        assert answer["failed"]
+        assert "pynomaly_database: seen third, expected second" in answer["msg"]
+        assert "PostgreSQL made it with volume data" in answer["msg"]
+        assert "Next: set pynomaly_database to second" in answer["msg"]
+    assert path.read_text() == text
+
+
+def test_a_setting_that_is_not_on_record_is_taken_as_it_is(run: Run) -> None:
+    """A project that was deployed before settings were kept."""
+    run()
+    setting = {"name": "POSTGRES_DB", "value": "shop", "volume": "data", "sealed": "once"}
+    answer = run(settings=[setting], existing_volumes=["data"])
+    assert answer["updated"] == ["POSTGRES_DB"]
+
+
 def test_a_file_that_cannot_be_read_is_told(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "project/.env"
     path.parent.mkdir()
