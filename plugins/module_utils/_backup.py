@@ -43,7 +43,7 @@ LATEST = "latest"
 LATEST_VERIFIED = "latest_verified"
 BEFORE = "before="
 
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]*-\d{8}T\d{6}Z\Z")
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]*-[0-9]{8}T[0-9]{6}Z\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -155,7 +155,14 @@ def new_id(project: str, now: datetime.datetime) -> str:
 
 
 def is_id(text: str) -> bool:
-    return bool(_ID.match(text))
+    """Whether it is a name as L{new_id} makes them, of a moment that there is."""
+    if not _ID.match(text):
+        return False
+    try:
+        id_time(text)
+    except ValueError:
+        return False
+    return True
 
 
 def id_time(identifier: str) -> datetime.datetime:
@@ -207,7 +214,7 @@ def decode_manifest(data: bytes) -> Manifest:
             versions=_mapping(raw, "versions"),
             stored_bytes=int(raw.get("stored_bytes") or 0),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BackupError(f"{MANIFEST} cannot be used: {type(error).__name__}: {error}") from error
     if manifest.kind not in KINDS:
         raise BackupError(f"{MANIFEST} has kind {manifest.kind!r}, expected one of {KINDS}")
@@ -288,18 +295,20 @@ def newest_first(backups: Iterable[Backup]) -> list[Backup]:
     return sorted(backups, key=lambda one: one.id.rpartition("-")[2], reverse=True)
 
 
-def select(backups: Iterable[Backup], wanted: str, kind: str = DATABASE) -> Backup:
+def select(
+    backups: Iterable[Backup], wanted: str, kind: str = DATABASE, *, again: bool = False
+) -> Backup:
     """The backup of a kind that ``wanted`` names: an id, C{latest}, C{latest_verified}, or
     C{before=TIME} (the newest whole one made before it).
 
-    One that is damaged is never chosen, but by its id, and then refused with what is wrong.
-    Raises L{BackupError}.
+    One that is damaged is never chosen, but by its id, and then refused with what is wrong. To look
+    ``again``, one that was found damaged is taken by its id. Raises L{BackupError}.
     """
     candidates = newest_first(one for one in backups if one.kind == kind)
     usable = [one for one in candidates if one.is_whole and not one.is_refuted]
     list_them = "ansible-playbook pynomaly.ops.backup_list"
     if is_id(wanted):
-        return _by_id(candidates, wanted, list_them)
+        return _by_id(candidates, wanted, list_them, again=again)
     what = wanted
     if wanted == LATEST_VERIFIED:
         usable = [one for one in usable if one.is_verified]
@@ -325,20 +334,16 @@ def select(backups: Iterable[Backup], wanted: str, kind: str = DATABASE) -> Back
     return usable[0]
 
 
-def _by_id(candidates: Sequence[Backup], wanted: str, list_them: str) -> Backup:
+def _by_id(candidates: Sequence[Backup], wanted: str, list_them: str, *, again: bool) -> Backup:
     for one in candidates:
         if one.id != wanted:
             continue
         if not one.is_whole:
             raise BackupError(f"backup {wanted} is damaged: {one.problem}", list_them)
-        if one.is_refuted:
-            look = max(
-                (look for look in (one.full, one.quick) if look is not None),
-                key=lambda look: look.verified_at,
-            )
+        look = one.last_look
+        if look is not None and not look.ok and not again:
             raise BackupError(
-                f"backup {wanted} was found damaged at {look.verified_at}: {look.problems[0]}",
-                list_them,
+                f"backup {wanted} was found damaged at {look.verified_at}: {one.damage}", list_them
             )
         return one
     raise BackupError(f"there is no backup {wanted}", list_them)

@@ -29,7 +29,9 @@ OBSCURED = ("pass", "key_file_pass")
 #: Without it rclone's sftp trusts any host: https://rclone.org/sftp/#sftp-known-hosts-file
 _KNOWN_HOSTS = "known_hosts_file"
 KNOWN_HOSTS = "/root/.ssh/known_hosts"
-_SECRET_OPTION = re.compile(r"pass|secret|token|key\Z|access_key_id|credential|sas_url|account_key")
+_SECRET_OPTION = re.compile(
+    r"pass|secret|token|key\Z|key_pem|key_base64|access_key_id|credential|sas_url"
+)
 
 
 def remote_problems(remote: Mapping[str, Any], path: str) -> list[str]:

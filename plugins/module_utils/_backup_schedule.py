@@ -58,10 +58,12 @@ def parse_settings(text: str) -> ScheduleSettings:
     for name in _TEXTS:
         if not isinstance(raw.get(name), str) or not raw[name]:
             raise BackupError(f"the settings' {name} is no text")
+    if not isinstance(raw.get("textfile_dir", ""), str):
+        raise BackupError("the settings' textfile_dir is no text")
     for name in _MAPPINGS:
         if not isinstance(raw.get(name, {}), dict):
             raise BackupError(f"the settings' {name} is no mapping")
     kinds = raw.get("kinds")
-    if not isinstance(kinds, list) or not kinds or set(kinds) - set(KINDS):
+    if not isinstance(kinds, list) or not kinds or any(one not in KINDS for one in kinds):
         raise BackupError(f"the settings' kinds are {kinds!r}, expected some of {', '.join(KINDS)}")
     return ScheduleSettings(**raw)

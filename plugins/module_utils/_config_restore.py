@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -19,7 +19,10 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     Mount,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._credentials import MASK, scrub
-from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import host_path
+from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import (
+    HOST_PREFIX,
+    host_path,
+)
 
 CREATE = "create"
 REPLACE = "replace"
@@ -28,10 +31,21 @@ SAME = "same"
 #: A container without a health check counts as up once it has run for so long.
 SETTLED_SECONDS = 3.0
 _DIFF_MAX_BYTES = 256 * 1024
-_SECRET_LINE = re.compile(
-    r"(?im)^(?P<name>\s*-?\s*[\"']?[\w.-]*(?:passw|secret|token|credential|api_?key|private_?key)"
-    r"[\w.-]*[\"']?\s*[:=]\s*)(?P<value>\S.*)$"
+#: A name like a secret's, and what parts it from its value. What follows on the line is masked.
+_SECRET_NAME = re.compile(
+    r"(?<![\w.-])[\w.-]*(?:passw|_pass\b|requirepass|masterauth|secret|token|credential"
+    r"|authorization|(?:api|private|routing|service|access|auth)[_-]?key|webhook|api_url)"
+    r"[\w.-]*[\"']?[ \t]*[:=][ \t]*"
+    # nginx, and Redis in its file and on its command line, need no sign between.
+    r"|\b(?:requirepass|masterauth|authorization)\b[\"', \t]+"
+    # A user of Redis: its password, or the hash of it.
+    r"|^[ \t]*user[ \t].*?[ \t](?=[>#])",
+    re.IGNORECASE,
 )
+#: The value is below: a block of YAML, a list or mapping that is only opened, or nothing yet.
+_BLOCK = re.compile(r"(?:[|>][-+0-9]*|[{\[])?\s*(?:#.*)?\Z")
+#: Of Compose, which names secrets and files there and has none.
+_SECRETS_SECTION = re.compile(r"[ \t]*secrets:\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -50,9 +64,10 @@ class FileChange:
         return self.action != SAME
 
 
-def staged_path(path: str, working_dir: str, staged_root: str) -> Optional[str]:
+def staged_path(path: str, working_dir: str, staged_root: str) -> str:
     """Where a host's path would be in the staged copy, were it in the backup."""
-    if path == working_dir or path.startswith(working_dir.rstrip("/") + "/"):
+    path = posixpath.normpath(path)
+    if _is_below(path, working_dir):
         return posixpath.normpath(
             posixpath.join(staged_root, "project", posixpath.relpath(path, working_dir))
         )
@@ -66,9 +81,8 @@ def member_path(member: str, working_dir: str, roots: Sequence[str]) -> str:
     were taken. Raises C{ValueError} for a member that leads anywhere else.
     """
     path = host_path(member, working_dir)
-    if member.startswith("host/") and not any(
-        path == root or path.startswith(root.rstrip("/") + "/") for root in roots
-    ):
+    allowed = roots if member.startswith(f"{HOST_PREFIX}/") else (working_dir,)
+    if not any(_is_below(path, root) for root in allowed):
         raise ValueError(f"{path} is not among what the manifest says was taken")
     return path
 
@@ -86,7 +100,7 @@ def backup_files(
         found = []
         for path in paths:
             candidate = staged_path(str(path), working_dir, staged_root)
-            found.append(candidate if candidate and exists.get(candidate) else str(path))
+            found.append(candidate if exists.get(candidate) else str(path))
         return tuple(found)
 
     return ComposeFiles(
@@ -109,8 +123,11 @@ def touched_services(
 
 
 def _holds(mount: Mount, path: str) -> bool:
-    source = mount.source.rstrip("/")
-    return mount.kind == "bind" and (path == source or path.startswith(source + "/"))
+    return mount.kind == "bind" and _is_below(path, mount.source)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return bool(folder) and (path == folder or path.startswith(folder.rstrip("/") + "/"))
 
 
 def option_value(command: Sequence[str], option: str) -> Optional[str]:
@@ -166,4 +183,24 @@ def shown(path: str, content: Optional[bytes], mode: int, secrets: Iterable[str]
         text = content.decode()
     except UnicodeDecodeError:
         return f"(not shown: {len(content)} bytes that are no text)\n"
-    return _SECRET_LINE.sub(rf"\g<name>{MASK}", scrub(text, secrets))
+    return "\n".join(_masked(scrub(text, secrets).split("\n")))
+
+
+def _masked(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without what stands behind a name like a secret's, on its line or indented below
+    it."""
+    block_indent: Optional[int] = None
+    for line in lines:
+        indent = len(line) - len(line.lstrip(" \t"))
+        if block_indent is not None and (indent > block_indent or not line.strip()):
+            yield line[:indent] + MASK if line.strip() else line
+            continue
+        block_indent = None
+        match = _SECRET_NAME.search(line)
+        if match is None:
+            yield line
+        elif _BLOCK.match(line, match.end()):
+            block_indent = None if _SECRETS_SECTION.match(line) else indent
+            yield line
+        else:
+            yield line[: match.end()] + MASK

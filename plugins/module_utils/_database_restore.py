@@ -24,7 +24,11 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+))\s*(?:,|\Z)')
 _PRIVILEGES = {"CREATE", "CONNECT", "TEMPORARY", "TEMP"}
 _CREATE_ROLE = re.compile(r'CREATE ROLE ("(?:[^"]|"")+"|[^\s;]+);\s*\Z')
 _ALTER_ROLE = re.compile(r'ALTER ROLE ("(?:[^"]|"")+"|[^\s;]+) WITH ')
-_TABLESPACE = re.compile(r"(CREATE TABLESPACE|ALTER TABLESPACE|GRANT .* ON TABLESPACE) ")
+_TABLESPACE = re.compile(
+    r"(?:CREATE|ALTER|COMMENT ON) TABLESPACE |(?:GRANT|REVOKE) (?:ALL|CREATE) ON TABLESPACE "
+    r"|SECURITY LABEL FOR .* ON TABLESPACE "
+)
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 
 
 def setting_values(name: str, value: str) -> list[str]:
@@ -107,6 +111,15 @@ def role_statements(globals_sql: Iterable[str], wanted: Sequence[str]) -> dict[s
 
 
 def without_tablespaces(globals_sql: Iterable[str]) -> list[str]:
-    """The lines of C{pg_dumpall --globals-only}, but those about folders that only its own host
-    has."""
-    return [line for line in globals_sql if not _TABLESPACE.match(line)]
+    """The lines of C{pg_dumpall --globals-only}, but the statements about folders that only its
+    own host has. A comment in one may have many lines."""
+    kept = []
+    dropped = ""
+    for line in globals_sql:
+        if not dropped and not _TABLESPACE.match(line):
+            kept.append(line)
+            continue
+        dropped += line
+        if not re.search("['\"]", _QUOTED.sub("", dropped)):
+            dropped = ""
+    return kept

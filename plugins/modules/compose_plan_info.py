@@ -16,6 +16,9 @@ description:
   - Compares what the project's files say now with its containers, images, networks and volumes.
   - Follows Compose's own rule. A container is recreated where the hash of its service's
     configuration, or the id of its image, is another than the container's labels have.
+  - What needs a service that is recreated is recreated along with it by Compose before 2.29.3,
+    restarted before 2.35, and from then on restarted where its C(depends_on) has C(restart) as
+    true. What shares a namespace with it is always recreated.
   - Does not use C(docker compose up --dry-run), which has been seen to recreate containers. Changes
     nothing, and pulls nothing.
   - The environment that the project was started with is not on record. Where the files name
@@ -41,6 +44,13 @@ options:
     description: Files with variables to interpolate. By default C(.env) in O(project_dir).
     type: list
     elements: path
+    default: []
+  pending_variables:
+    description:
+      - Names that O(environment_files) will have, or have another value for, by the time of C(up).
+        Each gets a stand-in, so that what uses it counts as changed.
+    type: list
+    elements: str
     default: []
   remove_orphans:
     description: Whether containers of services that the files lack would be removed.
@@ -89,7 +99,8 @@ plan:
       description: Name of the service, or C(network NAME), or C(volume NAME).
       type: str
     action:
-      description: One of V(none), V(create), V(recreate), V(start), V(scale), V(remove_orphan).
+      description:
+        - One of V(none), V(create), V(recreate), V(start), V(restart), V(scale), V(remove_orphan).
       type: str
     reason:
       description: Why.
@@ -109,24 +120,31 @@ unset_variables:
   elements: str
 """
 
+import os
 from dataclasses import asdict
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pynomaly.ops.plugins.module_utils._compose import (
     ComposeFiles,
+    action_on_dependents,
     changes,
     plan,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.compose import load_project
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.compose import (
+    compose_version,
+    load_project,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
+STAND_IN = "not-made-yet"
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "project_name": {"type": "str", "required": True},
     "project_dir": {"type": "path"},
     "files": {"type": "list", "elements": "path", "default": []},
     "environment_files": {"type": "list", "elements": "path", "default": []},
+    "pending_variables": {"type": "list", "elements": "str", "default": []},
     "remove_orphans": {"type": "bool", "default": False},
     "call_timeout_seconds": {"type": "float", "default": 10},
 }
@@ -144,6 +162,8 @@ def files_of_parameters(parameters: dict[str, Any]) -> Optional[ComposeFiles]:
 def look(parameters: dict[str, Any]) -> dict[str, Any]:
     """What the module returns. Raises L{CollectorError}."""
     name = parameters["project_name"]
+    # Compose prefers its environment to its files.
+    os.environ.update(dict.fromkeys(parameters["pending_variables"], STAND_IN))
     engine = Engine(parameters["call_timeout_seconds"])
     project = load_project(
         engine, name, parameters["call_timeout_seconds"], files_of_parameters(parameters)
@@ -165,7 +185,8 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
         project.containers,
         engine.network_labels(),
         engine.volume_labels(),
-        parameters["remove_orphans"],
+        remove_orphans=parameters["remove_orphans"],
+        on_dependents=action_on_dependents(compose_version(parameters["call_timeout_seconds"])),
     )
     return {
         "plan": [asdict(step) for step in steps],

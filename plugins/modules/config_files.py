@@ -27,6 +27,13 @@ options:
   environment_file:
     description: A Compose C(.env) file with the secrets whose digests are used.
     type: path
+  pending_variables:
+    description:
+      - Names that O(environment_file) will have, or have another value for, once it is no longer
+        only a check. In check mode a validation sees a stand-in for each, in its environment.
+    type: list
+    elements: str
+    default: []
   directories:
     description: Folders to make, with their mode.
     type: list
@@ -218,6 +225,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._environment_file imp
 )
 
 RELOAD_PENDING = ".reload-pending"
+STAND_IN = "not-made-yet"
 OWNERSHIP = {
     "owner": {"type": "int"},
     "group": {"type": "int"},
@@ -225,6 +233,7 @@ OWNERSHIP = {
 ARGUMENT_SPEC: dict[str, Any] = {
     "root": {"type": "path", "required": True},
     "environment_file": {"type": "path"},
+    "pending_variables": {"type": "list", "elements": "str", "default": []},
     "directories": {
         "type": "list",
         "elements": "dict",
@@ -327,9 +336,14 @@ def note_reloads(path: Path, names: set[str]) -> None:
 
 
 def validate(
-    root: Path, validation: Mapping[str, Any], files: Sequence[Item], stage_dir: Optional[Path]
+    root: Path,
+    validation: Mapping[str, Any],
+    files: Sequence[Item],
+    stage_dir: Optional[Path],
+    environment: Mapping[str, str],
 ) -> None:
-    """Judge a candidate; raises L{ConfigFilesError} with what the command said."""
+    """Judge a candidate, with ``environment`` added to this process's own; raises
+    L{ConfigFilesError} with what the command said."""
     with tempfile.TemporaryDirectory(prefix=".candidate-", dir=stage_dir) as name:
         stage = Path(name)
         candidate = stage / validation["path"]
@@ -346,6 +360,7 @@ def validate(
                 argv,
                 check=False,
                 cwd=root,
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -418,12 +433,15 @@ def apply(module: AnsibleModule) -> dict[str, Any]:
     ]
     if not module.check_mode:
         ensure_directory(root, 0o750)
+    names = module.params["pending_variables"] if module.check_mode else ()
+    pending_variables = dict.fromkeys(names, STAND_IN)
     validated = []
     for validation in module.params["validations"]:
         touched = any(is_below(wanted.path, validation["path"]) for wanted in changed)
         if touched and may_validate(module, root, validation):
             # Check mode leaves the root alone, its time stamp too.
-            validate(root, validation, files, None if module.check_mode else root)
+            stage_dir = None if module.check_mode else root
+            validate(root, validation, files, stage_dir, pending_variables)
             validated.append(validation["name"])
     noted = set((read(root / RELOAD_PENDING) or "").split())
     pending = noted | {

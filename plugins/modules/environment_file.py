@@ -58,6 +58,33 @@ options:
         value, or gets a generated one.
     type: dict
     default: {}
+  settings:
+    description:
+      - Names with values that are no secrets, which are kept so that a later change can be refused.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name in the file.
+        type: str
+        required: true
+      value:
+        description: The value.
+        type: str
+        required: true
+      variable:
+        description: The variable in which the user gives the value, for messages.
+        type: str
+        default: ""
+      sealed:
+        description: Why the stored value may not be replaced, as a sentence. Empty where it may.
+        type: str
+        default: ""
+      volume:
+        description: As for O(secrets[].volume).
+        type: str
+        default: ""
   existing_volumes:
     description: Volumes that are there already.
     type: list
@@ -147,17 +174,24 @@ def read(path: Path) -> Optional[str]:
 
 
 def wanted(params: Mapping[str, Any]) -> Sequence[Secret]:
-    """The secrets as the options describe them."""
-    return [
+    """The secrets and settings as the options describe them."""
+
+    def sealed(entry: Mapping[str, Any]) -> str:
+        holds = not entry["volume"] or entry["volume"] in params["existing_volumes"]
+        return str(entry["sealed"]) if holds else ""
+
+    secrets_wanted = [
         Secret(
             entry["name"],
             str(params["given"].get(entry["name"]) or "") or None,
-            entry["sealed"]
-            if not entry["volume"] or entry["volume"] in params["existing_volumes"]
-            else "",
+            sealed(entry),
             entry["variable"],
         )
         for entry in params["secrets"]
+    ]
+    return secrets_wanted + [
+        Secret(entry["name"], entry["value"], sealed(entry), entry["variable"], shown=True)
+        for entry in params["settings"]
     ]
 
 
@@ -190,6 +224,18 @@ def main() -> None:
                 },
             },
             "given": {"type": "dict", "default": {}, "no_log": True},
+            "settings": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "value": {"type": "str", "required": True},
+                    "variable": {"type": "str", "default": ""},
+                    "sealed": {"type": "str", "default": ""},
+                    "volume": {"type": "str", "default": ""},
+                },
+            },
             "existing_volumes": {"type": "list", "elements": "str", "default": []},
             "composed": {"type": "dict", "default": {}},
         },

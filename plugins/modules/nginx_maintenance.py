@@ -38,7 +38,7 @@ options:
     description: When it ends, ISO 8601, in place of O(duration). UTC where it names no zone.
     type: str
     default: ""
-  message:
+  text:
     description: What the page says.
     type: str
     default: The service is being worked on and will be back soon.
@@ -211,7 +211,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": [ON, OFF, STATUS], "default": STATUS},
     "duration": {"type": "str", "default": "1h"},
     "until": {"type": "str", "default": ""},
-    "message": {"type": "str", "default": DEFAULT_MESSAGE},
+    "text": {"type": "str", "default": DEFAULT_MESSAGE},
     "allow": {"type": "list", "elements": "str", "default": []},
     "exempt_paths": {"type": "list", "elements": "str", "default": []},
     "health_path": {"type": "str", "default": "/health"},
@@ -226,7 +226,7 @@ def page_of(parameters: dict[str, Any]) -> Page:
     health = parameters["health_path"]
     page = Page(
         until=end_time(parameters["duration"], parameters["until"], utc_now()),
-        message=parameters["message"],
+        message=parameters["text"],
         allow=tuple(parameters["allow"]),
         exempt_paths=tuple(parameters["exempt_paths"] or (health, f"{health.rstrip('/')}/")),
         retry_after_seconds=parameters["retry_after_seconds"],

@@ -63,6 +63,12 @@ options:
         description: Room it needs, in MiB.
         type: int
         required: true
+  docker_minimum_free_mib:
+    description:
+      - Room that the filesystem of the engine's own folder needs, in MiB. The engine says which
+        folder; where none answers, it is C(data-root) of C(/etc/docker/daemon.json), or else
+        C(/var/lib/docker).
+    type: int
   certificate:
     description: A certificate file to look at.
     type: path
@@ -95,9 +101,7 @@ EXAMPLES = r"""
     images: ["postgres:17", "redis:8"]
     ports:
       - port: 443
-    disk:
-      - path: /var/lib/docker
-        minimum_free_mib: 2048
+    docker_minimum_free_mib: 2048
   register: precheck
 """
 
@@ -133,6 +137,16 @@ compose_version:
   returned: success
   type: str
   sample: 2.26.1
+docker_root:
+  description: The engine's own folder, where images, containers and volumes are.
+  returned: success
+  type: str
+  sample: /var/lib/docker
+images_in_use:
+  description: The image of each service that has a container, by service.
+  returned: success
+  type: dict
+  sample: {"postgres": "postgres:17"}
 missing_images:
   description: Images that the engine does not have.
   returned: success
@@ -176,6 +190,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._precheck import (
     Listener,
     Port,
     Problem,
+    data_root,
     describe_certificate,
     disk_problem,
     is_published,
@@ -188,6 +203,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._precheck import (
 from ansible_collections.pynomaly.ops.plugins.module_utils._tls import X509_OPTIONS, parse_x509
 
 TIMEOUT_SECONDS = 10.0
+DAEMON_CONFIGURATION = Path("/etc/docker/daemon.json")
 ARGUMENT_SPEC: dict[str, Any] = {
     "project_name": {"type": "str"},
     "project_dir": {"type": "path"},
@@ -211,6 +227,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "minimum_free_mib": {"type": "int", "required": True},
         },
     },
+    "docker_minimum_free_mib": {"type": "int"},
     "certificate": {"type": "path"},
     "minimum_engine_version": {"type": "str", "default": "20.10"},
     "minimum_compose_version": {"type": "str", "default": "2.18"},
@@ -231,6 +248,14 @@ def command_output(argv: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode("utf-8", errors="replace").strip() if done.returncode == 0 else ""
+
+
+def read_text(path: Path) -> str:
+    """A file's text; empty where there is none that can be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def free_bytes(path: Path) -> int:
@@ -298,11 +323,12 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
     """The module's answer."""
     problems: list[Optional[Problem]] = []
     containers: Sequence[Container] = ()
-    engine_version, missing, existing = "", [], []
+    engine_version, docker_root, missing, existing = "", "", [], []
     compose_version = command_output(["docker", "compose", "version", "--short"])
     try:
         engine = Engine(TIMEOUT_SECONDS)
         engine_version = str(engine.version().get("Version", ""))
+        docker_root = str(engine.info().get("DockerRootDir") or "")
         if params["project_name"]:
             containers = engine.list_project_containers(params["project_name"])
         found = engine.image_ids(params["images"])
@@ -325,6 +351,10 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
     if params["project_name"]:
         problems.append(project_problem(params["project_name"], params["project_dir"], containers))
     problems += port_problems([Port(**entry) for entry in params["ports"]], containers)
+    docker_root = docker_root or data_root(read_text(DAEMON_CONFIGURATION))
+    if params["docker_minimum_free_mib"] is not None:
+        minimum = params["docker_minimum_free_mib"] * 1048576
+        problems.append(disk_problem(docker_root, free_bytes(Path(docker_root)), minimum))
     for entry in params["disk"]:
         free = free_bytes(Path(entry["path"]))
         problems.append(disk_problem(entry["path"], free, entry["minimum_free_mib"] * 1048576))
@@ -332,6 +362,8 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
         "problems": [dict(problem.data()) for problem in problems if problem is not None],
         "engine_version": engine_version,
         "compose_version": compose_version,
+        "docker_root": docker_root,
+        "images_in_use": {container.service: container.image for container in containers},
         "missing_images": missing,
         "existing_volumes": existing,
         "certificate": dict(certificate(params["certificate"])),

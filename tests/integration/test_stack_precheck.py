@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
+from ansible_collections.pynomaly.ops.plugins.modules import stack_precheck_info
 from ansible_collections.pynomaly.ops.plugins.modules.stack_precheck_info import look
+
+from .conftest import Project
 
 NAMES = "subjectAltName=DNS:a.example,IP:10.0.0.1"
 
@@ -26,6 +31,7 @@ def params(**changes: Any) -> Mapping[str, Any]:
         "volumes": [],
         "ports": [],
         "disk": [],
+        "docker_minimum_free_mib": None,
         "certificate": None,
         "minimum_engine_version": "1.0",
         "minimum_compose_version": "0.0",
@@ -55,6 +61,12 @@ def test_what_the_engine_lacks_is_told() -> None:
     assert answer["engine_version"]
 
 
+def test_images_in_use_are_told_by_service(project: Project) -> None:
+    container = project.start("redis-cluster", "redis")
+    answer = look(params(project_name=project.name))
+    assert answer["images_in_use"] == {"redis-cluster": container.image}
+
+
 def test_an_engine_that_is_too_old_is_a_problem() -> None:
     (problem,) = problems(look(params(minimum_engine_version="999.0")), "version of Docker Engine")
     assert problem["expected"] == "999.0 or newer"
@@ -65,6 +77,28 @@ def test_room_is_looked_at_where_the_path_would_be(tmp_path: Path) -> None:
     assert problems(look(params(disk=[{"path": place, "minimum_free_mib": 1}])), "room") == []
     enough = look(params(disk=[{"path": place, "minimum_free_mib": 10**9}]))
     assert len(problems(enough, "room")) == 1
+
+
+def test_the_room_of_the_engine_is_where_it_says() -> None:
+    answer = look(params(docker_minimum_free_mib=10**9))
+    (problem,) = problems(answer, "room")
+    assert problem["what"] == f"room on the filesystem of {answer['docker_root']}"
+    assert Path(answer["docker_root"]).is_absolute()
+    assert answer["docker_root"] == Engine(5.0).info()["DockerRootDir"]
+    assert problems(look(params(docker_minimum_free_mib=1)), "room") == []
+
+
+def test_without_an_engine_the_room_is_where_it_would_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    configuration = tmp_path / "daemon.json"
+    monkeypatch.setattr(stack_precheck_info, "DAEMON_CONFIGURATION", configuration)
+    answer = look(params(docker_minimum_free_mib=1))
+    assert answer["docker_root"] == "/var/lib/docker"
+    assert problems(answer, "Docker")
+    configuration.write_text('{"data-root": "/srv/docker"}')
+    assert look(params(docker_minimum_free_mib=1))["docker_root"] == "/srv/docker"
 
 
 def test_a_certificate_is_read(tmp_path: Path) -> None:

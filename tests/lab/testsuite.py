@@ -255,8 +255,10 @@ def _integration(part: Part) -> None:
     known = images.load()
     for image in known.values():
         images.ensure_in_engine(image, known)
+    # Each file has engines of its own, and mostly waits for them.
     part.command(
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/integration"),
+        *("--numprocesses", "3", "--dist", "loadfile"),
         directory=ROOT,
         variables={"PYTHONPATH": str(collections_path())},
     )

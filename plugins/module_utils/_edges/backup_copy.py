@@ -126,7 +126,8 @@ class OffsiteCopy:
 
     def _check(self, code: int, stderr: str, what: str) -> None:
         if code != 0:
-            text = scrub(failure_text(stderr), self._secrets)
+            # First, since what is cut or joined is no longer known as a secret.
+            text = failure_text(scrub(stderr, self._secrets))
             raise BackupError(
                 f"{what} failed with rclone's exit code {code}: {text}",
                 "the local backup is good; see to the other place, then run the backup again",

@@ -109,7 +109,7 @@ def run(settings: VerifySettings, dry_run: bool = False) -> dict[str, Any]:
     is written.
     """
     store = BackupStore(settings.backup_dir, settings.project)
-    backup = select(store.backups([settings.kind]), settings.wanted, settings.kind)
+    backup = select(store.backups([settings.kind]), settings.wanted, settings.kind, again=True)
     answer: dict[str, Any] = {
         "changed": True,
         "id": backup.id,
@@ -261,7 +261,7 @@ def _image(settings: VerifySettings, engine: EngineControl, manifest: Manifest) 
 
 
 def _version_problem(manifest: Manifest, server: PostgresServer, settings: VerifySettings) -> str:
-    major = str(manifest.versions.get("server", "")).split(".")[0]
+    major = str(manifest.versions.get("server", "")).partition(".")[0]
     if major.isdigit() and int(major) > server.major:
         return (
             f"the backup is of PostgreSQL {manifest.versions['server']}, and the image "

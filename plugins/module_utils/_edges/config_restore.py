@@ -345,9 +345,9 @@ def _staged_mounts(
         if mount.kind == "tmpfs" or not mount.source:
             continue
         candidate = staged_path(mount.source, working_dir, str(staged))
-        is_staged = mount.kind == "bind" and candidate is not None and Path(candidate).exists()
+        is_staged = mount.kind == "bind" and Path(candidate).exists()
         any_staged = any_staged or is_staged
-        chosen = candidate if is_staged and candidate is not None else mount.source
+        chosen = candidate if is_staged else mount.source
         mounts.append(HelperMount(chosen, mount.destination))
     return mounts if any_staged else None
 

@@ -165,7 +165,7 @@ def proof_problems(
     if properties:
         with contextlib.closing(database_contents.session(server, name, deadline)) as connection:
             seen["database"] = database_contents.database_properties(connection)
-    same_version = str(manifest.versions.get("server", "")).split(".")[0] == str(server.major)
+    same_version = str(manifest.versions.get("server", "")).partition(".")[0] == str(server.major)
     expected = dict(manifest.content)
     if not same_version:
         # Another major version writes the same definitions in other words.

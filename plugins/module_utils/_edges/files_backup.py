@@ -140,7 +140,7 @@ class FilesBackupSettings:
         if self.id and not (is_id(self.id) and self.id.rpartition("-")[0] == self.project):
             raise BackupError(f"id: seen {self.id!r}, expected {self.project}-YYYYMMDDTHHMMSSZ")
         for name in ("call_timeout_seconds", "timeout_seconds", "path_max_bytes"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise BackupError(f"{name}: seen {getattr(self, name)}, expected a number above 0")
         relative = [path for path in self.paths if not path.startswith("/")]
         if relative:

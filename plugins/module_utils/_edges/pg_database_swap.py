@@ -139,7 +139,7 @@ class SwapSettings:
         if self.mode == SWAP and not self.incoming:
             raise PostgresError("incoming: seen nothing, expected the restored database's name")
         for name in ("drain_timeout_seconds", "api_timeout_seconds", "call_timeout_seconds"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise PostgresError(f"{name}: seen {getattr(self, name)}, expected more than 0")
         if self.keep_days < 0:
             raise PostgresError(f"keep_days: seen {self.keep_days}, expected 0 or more")

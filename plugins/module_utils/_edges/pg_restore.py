@@ -201,7 +201,7 @@ class RestoreSettings:
             except ValueError as error:
                 raise BackupError(f"table: {error}") from error
         for name in ("call_timeout_seconds", "timeout_seconds"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise BackupError(f"{name}: seen {getattr(self, name)}, expected more than 0")
         if self.space_factor < 1:
             raise BackupError(f"space_factor: seen {self.space_factor}, expected 1 or more")

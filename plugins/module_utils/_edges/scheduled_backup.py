@@ -138,7 +138,8 @@ def main(arguments: Sequence[str]) -> int:
             changed=True,
             summary="; ".join(" ".join(line.split()) for line in lines)[:500],
         )
-    print("\n".join(lines), file=sys.stdout if is_well else sys.stderr)
+    stream = sys.stdout if is_well else sys.stderr
+    stream.write("\n".join(lines) + "\n")
     return OK if is_well else PROBLEM
 
 
@@ -228,5 +229,5 @@ def _text(error: BaseException) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)  # noqa: PTH119
+    sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {text}\n")  # noqa: PTH119
     return code
