@@ -24,13 +24,12 @@ def render_metrics(project: str, kinds: Iterable[str], backups: Sequence[Backup]
     for kind in kinds:
         key = labels([("project", project), ("kind", kind)])
         own = newest_first(one for one in backups if one.kind == kind)
-        whole = [one for one in own if one.is_whole]
+        whole = [one.manifest for one in own if one.manifest is not None]
         counts[key] = len(whole)
         damaged[key] = sum(1 for one in own if not one.is_whole or one.is_refuted)
-        for one in whole[:1]:
-            if one.manifest is not None:
-                made[key] = parse_utc(one.manifest.created_at).timestamp()
-                sizes[key] = one.manifest.size_bytes
+        for newest in whole[:1]:
+            made[key] = parse_utc(newest.created_at).timestamp()
+            sizes[key] = newest.size_bytes
         proofs = [one.full for one in own if one.full is not None]
         if proofs:
             last = max(proofs, key=lambda one: one.verified_at)

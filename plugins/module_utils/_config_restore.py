@@ -42,8 +42,9 @@ _SECRET_NAME = re.compile(
     r"|^[ \t]*user[ \t].*?[ \t](?=[>#])",
     re.IGNORECASE,
 )
-#: The value is below: a block of YAML, a list or mapping that is only opened, or nothing yet.
-_BLOCK = re.compile(r"(?:[|>][-+0-9]*|[{\[])?\s*(?:#.*)?\Z")
+#: The value is below: a block of YAML, a list or mapping that is only opened, or nothing yet. What
+#: YAML takes for a comment is a value elsewhere.
+_BLOCK = re.compile(r"(?:[|>][-+0-9]*|[{\[])?\s*(?=#|\Z)")
 #: Of Compose, which names secrets and files there and has none.
 _SECRETS_SECTION = re.compile(r"[ \t]*secrets:\s*\Z")
 
@@ -127,7 +128,7 @@ def _holds(mount: Mount, path: str) -> bool:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    return bool(folder) and (path == folder or path.startswith(folder.rstrip("/") + "/"))
+    return bool(folder) and f"{path}/".startswith(folder.rstrip("/") + "/")
 
 
 def option_value(command: Sequence[str], option: str) -> Optional[str]:
@@ -196,11 +197,12 @@ def _masked(lines: Iterable[str]) -> Iterator[str]:
             yield line[:indent] + MASK if line.strip() else line
             continue
         block_indent = None
-        match = _SECRET_NAME.search(line)
-        if match is None:
+        name = _SECRET_NAME.search(line)
+        if name is None or _SECRETS_SECTION.match(line):
             yield line
-        elif _BLOCK.match(line, match.end()):
-            block_indent = None if _SECRETS_SECTION.match(line) else indent
-            yield line
-        else:
-            yield line[: match.end()] + MASK
+            continue
+        block = _BLOCK.match(line, name.end())
+        if block is not None:
+            block_indent = indent
+        shown_until = (block or name).end()
+        yield line[:shown_until] + (MASK if shown_until < len(line) else "")

@@ -141,7 +141,7 @@ def _unit(part: Part) -> None:
         return
     with tempfile.TemporaryDirectory(dir=folder("temporary")) as temporary:
         part.command(
-            *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/unit"),
+            *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/unit", "-n", "2"),
             f"--cov={ROOT / 'plugins' / 'module_utils'}",
             f"--cov-config={ROOT / 'tests' / 'lab' / 'coverage.ini'}",
             "--cov-branch",
@@ -155,7 +155,7 @@ def _unit(part: Part) -> None:
         )
     other = _OtherController(part)
     if other.ready():
-        other.command("-m", "pytest", "-p", "no:cacheprovider", "tests/unit")
+        other.command("-m", "pytest", "-p", "no:cacheprovider", "tests/unit", "-n", "2")
 
 
 class _OtherController:
@@ -258,7 +258,7 @@ def _integration(part: Part) -> None:
     # Each file has engines of its own, and mostly waits for them.
     part.command(
         *("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/integration"),
-        *("--numprocesses", "3", "--dist", "loadfile"),
+        *("-n", "3", "--dist", "loadfile"),
         directory=ROOT,
         variables={"PYTHONPATH": str(collections_path())},
     )

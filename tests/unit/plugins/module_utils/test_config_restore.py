@@ -299,7 +299,6 @@ def test_what_stands_behind_a_secrets_name_is_masked(line: str, kept: str) -> No
     [
         "password: |",
         "password: >-",
-        "tokens: # several",
         "credentials:",
         "tokens: [",
         "password: |\r",
@@ -322,6 +321,11 @@ def test_what_is_indented_below_a_secrets_name_is_masked(head: str) -> None:
 )
 def test_what_is_no_secret_is_shown(text: str) -> None:
     assert show(text) == text
+
+
+def test_what_may_be_a_comment_is_masked_with_what_is_below() -> None:
+    assert show("tokens: # x\n  - s3cr3t\na: 1") == f"tokens: {MASK}\n  {MASK}\na: 1"
+    assert show("password = #s3cr3t\na: 1") == f"password = {MASK}\na: 1"
 
 
 def test_a_masked_line_keeps_the_rest_of_the_file_in_place() -> None:
