@@ -347,6 +347,8 @@ def test_restarting_in_a_loop(project: Project, engine: Engine) -> None:
     start(project, "loop", "exit 5", "--restart", "always")
     wait_until("it went round", lambda: project.container("loop").restart_count > 2)
     assert container_results(project, engine, "loop")["container.restarts"]["status"] == "warning"
+    # The engine waits twice as long each time: from the sixth on, longer than a look takes.
+    wait_until("it waits long", lambda: project.container("loop").restart_count > 5)
     wait_until("it waits", lambda: state(project, "loop") == "restarting")
     found = container_results(project, engine, "loop")["container.state"]
     assert found["status"] == "critical"
