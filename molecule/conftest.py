@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ import pytest
 import testinfra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from testinfra.host import Host
 
@@ -79,6 +81,12 @@ class Server:
         self.wait_until("every container is healthy", settled, seconds)
 
 
+def connect(node: str) -> Server:
+    """The server of this name."""
+    configuration = os.environ["PYNOMALY_LAB_SSH_CONFIG"]
+    return Server(testinfra.get_host(f"ssh://{node}?ssh_config={configuration}&controlpersist=120"))
+
+
 class Check:
     """The daily check, run from the controller over SSH."""
 
@@ -127,12 +135,68 @@ def run_playbook(playbook: str, *arguments: str) -> tuple[int, str]:
     """Run any playbook; the exit code, and all that was printed."""
     completed = subprocess.run(
         ["ansible-playbook", playbook, *arguments],
+        # Molecule asks for colours, which are in the middle of what is looked for.
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
     return completed.returncode, completed.stdout + completed.stderr
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a playbook did: its exit code, and all that it printed."""
+
+    exit_code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, as the recap counts them."""
+        (count,) = re.findall(r"\bchanged=(\d+)", self.output)
+        return int(count)
+
+
+class Operator:
+    """Whoever runs the playbooks on one server, and refuses output with a secret in it."""
+
+    def __init__(self, folder: Path, node: str, secrets: Iterable[str], **variables: Any) -> None:
+        """``variables`` are given to every playbook."""
+        self.folder = folder
+        self.node = node
+        self.secrets = set(secrets)
+        self._variables = variables
+
+    def run(
+        self, name: str, *arguments: str, vault: Mapping[str, Any] | None = None, **variables: Any
+    ) -> Ran:
+        """``vault`` are variables with secrets: they come from a file, and are in no argument."""
+        ran = Ran(*playbook(name, *self.arguments(*arguments, vault=vault, **variables)))
+        assert "Traceback" not in ran.output, ran.output
+        shown = [secret for secret in self.secrets if secret in ran.output]
+        assert not shown, f"{name} shows {len(shown)} of the secrets:\n{ran.output}"
+        return ran
+
+    def well(self, name: str, *arguments: str, **variables: Any) -> Ran:
+        """L{run}, where nothing may go wrong."""
+        ran = self.run(name, *arguments, **variables)
+        assert ran.exit_code == 0, ran.output
+        return ran
+
+    def arguments(
+        self, *arguments: str, vault: Mapping[str, Any] | None = None, **variables: Any
+    ) -> list[str]:
+        """What C{ansible-playbook} is told after the playbook's name."""
+        given = {"pynomaly_report_dir": str(self.folder), **self._variables, **variables}
+        words = ["-l", self.node, *arguments, "-e", json.dumps(given)]
+        if vault:
+            path = self.folder / "vault.json"
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(vault))
+            words += ["-e", f"@{path}"]
+        return words
 
 
 #: How busy the machine under all the nodes is: true of it, and nothing that a test has done.
@@ -156,10 +220,23 @@ def node() -> str:
 
 @pytest.fixture(scope="session")
 def server(node: str) -> Server:
-    configuration = os.environ["PYNOMALY_LAB_SSH_CONFIG"]
-    return Server(testinfra.get_host(f"ssh://{node}?ssh_config={configuration}&controlpersist=120"))
+    return connect(node)
 
 
 @pytest.fixture(scope="session")
 def check(tmp_path_factory: pytest.TempPathFactory, node: str) -> Check:
     return Check(tmp_path_factory.mktemp("reports"), node)
+
+
+@pytest.fixture(scope="session")
+def operator(tmp_path_factory: pytest.TempPathFactory, server: Server, node: str) -> Operator:
+    """On the managed stack, whose secrets are those of its `.env`."""
+    lines = server.run(f"cat {PROJECT_DIR}/.env").splitlines()
+    values = {name: value.strip("'\"") for name, _equals, value in map(_assignment, lines)}
+    secrets = [value for name, value in values.items() if name.endswith(("_PASSWORD", "_KEY"))]
+    assert len(secrets) >= 3
+    return Operator(tmp_path_factory.mktemp("operator"), node, secrets)
+
+
+def _assignment(line: str) -> tuple[str, str, str]:
+    return line.partition("=")

@@ -96,7 +96,7 @@ EXAMPLES = r"""
     run: "{{ lookup('pynomaly.ops.run_identity') }}"
     outcome: finished
     changed: true
-    undo: ansible-playbook pynomaly.ops.rollback
+    undo: ansible-playbook pynomaly.ops.restore_rollback -e confirm=restore_rollback:pynomaly
 """
 
 RETURN = r"""

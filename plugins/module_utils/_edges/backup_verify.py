@@ -179,7 +179,7 @@ def _clear_copy(
                 f"{backup.kind} backup {backup.id} is encrypted, and no private key was given: its "
                 "checksums hold, and nothing more can be said",
                 "give the key as pynomaly_backup_identity, from a vault, or verify with "
-                "-e pynomaly_backup_verify_method=quick",
+                "-e backup_verify_method=quick",
             )
         clear = Path(name) / "clear"
         clear.mkdir(mode=0o700)
@@ -209,7 +209,7 @@ def _prove_database(
         details["server"] = server.version.split()[0]
         problem = _version_problem(manifest, server, settings)
         if problem:
-            raise BackupError(problem, "name an image: -e postgres_verify_image=postgres:MAJOR")
+            raise BackupError(problem, "name an image: -e backup_verify_image=postgres:MAJOR")
         try:
             began = time.monotonic()
             _make_roles(tools, folder, work, deadline)
@@ -255,7 +255,7 @@ def _image(settings: VerifySettings, engine: EngineControl, manifest: Manifest) 
         raise BackupError(
             f"project {settings.project} has no PostgreSQL whose image could be taken, expected "
             f"one of version {manifest.versions.get('server', '')}",
-            "name an image: -e postgres_verify_image=postgres:MAJOR",
+            "name an image: -e backup_verify_image=postgres:MAJOR",
         )
     return containers[0].image_id
 
