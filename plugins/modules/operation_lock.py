@@ -96,7 +96,7 @@ EXAMPLES = r"""
     run: "{{ lookup('pynomaly.ops.run_identity') }}"
     outcome: finished
     changed: true
-    undo: ansible-playbook pynomaly.ops.restore_rollback -e confirm=restore_rollback:pynomaly
+    undo: ansible-playbook pynomaly.ops.deploy -e api_image=pynomaly:1.4.1
 """
 
 RETURN = r"""

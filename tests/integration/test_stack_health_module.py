@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -111,3 +112,37 @@ def test_bad_settings_are_refused_before_anything_is_measured(tmp_path: Path) ->
         assert said in answer["msg"]
         assert "results" not in answer
         assert time.monotonic() - started < 60
+
+
+WATCHED_IMPORTS = """
+import json, sys, threading, time
+
+class Watch:
+    events = []
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("ansible_collections.", "docker")):
+            self.events.append(threading.current_thread().name)
+            time.sleep(0.001)
+        return None
+
+sys.meta_path.insert(0, Watch())
+from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.stack_health import check_stack
+from ansible_collections.pynomaly.ops.plugins.module_utils._probe import Selector
+Watch.events.clear()
+check_stack("inttest-nothing", CheckSettings(), [Selector("*")], {}, time.time())
+print(json.dumps(Watch.events))
+"""
+
+
+def test_one_thread_imports_at_a_time() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED_IMPORTS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    turns = [name for name, _group in itertools.groupby(json.loads(done.stdout))]
+    assert len(turns) > 1, "what is to be seen here needs two threads that import"
+    assert len(turns) == len(set(turns)), f"threads imported in between each other: {turns}"

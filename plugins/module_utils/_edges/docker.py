@@ -36,6 +36,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._containers import (
     start_allowance_seconds,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.importing import IMPORTING
 from ansible_collections.pynomaly.ops.plugins.module_utils._log_lines import (
     demultiplex,
     split_lines,
@@ -125,7 +126,8 @@ class Engine:
         self._terminals: dict[str, bool] = {}
         self._start_allowances: dict[str, float] = {}
         check_socket(self.base_url, timeout_seconds)
-        self._client_class, self._sdk_errors, self._arguments = _load_sdk(self.base_url)
+        with IMPORTING:
+            self._client_class, self._sdk_errors, self._arguments = _load_sdk(self.base_url)
         self._api_version = "auto"
         with self._calling("version"):
             self._api_version = self._client().api_version

@@ -16,6 +16,7 @@ from typing import Optional
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import DATABASE, BackupError
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import BackupStore
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.importing import IMPORTING
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance_records import (
     UNMANAGED_SUFFIXES,
     BackupRecord,
@@ -62,9 +63,10 @@ def collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
 
     def measure_states(emit: Emit) -> None:
         # Compiled beside the other collectors' waiting, and not before they begin.
-        from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
-            temporary_states as journal,
-        )
+        with IMPORTING:
+            from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+                temporary_states as journal,
+            )
 
         emit(journal.measure(states, settings.state_dir, stack.project))
 

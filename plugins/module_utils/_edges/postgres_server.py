@@ -32,6 +32,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.endpoints impo
     route,
     secret_reader,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.importing import IMPORTING
 from ansible_collections.pynomaly.ops.plugins.module_utils._endpoints import (
     Address,
     endpoints,
@@ -113,7 +114,8 @@ class PostgresServer:
 def load_psycopg2() -> Any:
     """The library; raises L{CollectorError} where the host has none."""
     try:
-        return importlib.import_module("psycopg2")
+        with IMPORTING:
+            return importlib.import_module("psycopg2")
     except ImportError as error:
         raise CollectorError(
             "the Python library psycopg2 is missing on the host",

@@ -15,6 +15,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._catalogue import CAT
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import compose, host
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.importing import IMPORTING
 from ansible_collections.pynomaly.ops.plugins.module_utils._probe import (
     SKIPPED,
     Measurement,
@@ -95,17 +96,19 @@ def check_stack(
 
 
 def _record_collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
-    from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
-        stack_collectors,
-    )
+    with IMPORTING:
+        from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+            stack_collectors,
+        )
 
     return stack_collectors.without_engine(stack, settings)
 
 
 def _stack_collectors(stack: Stack, settings: CheckSettings, engine: Engine) -> list[Collector]:
-    from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
-        stack_collectors,
-    )
+    with IMPORTING:
+        from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+            stack_collectors,
+        )
 
     return stack_collectors.with_engine(stack, settings, engine)
 
