@@ -126,6 +126,11 @@ class Check:
         return json.loads(latest.read_text()), code
 
 
+#: Molecule puts a configuration of its own in place of the lab's, and asks for colours, which are in
+#: the middle of what the tests look for.
+OWN_SETTINGS = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
+
+
 def playbook(name: str, *arguments: str) -> tuple[int, str]:
     """Run C{pynomaly.ops.NAME}; the exit code, and all that was printed."""
     return run_playbook(f"pynomaly.ops.{name}", *arguments)
@@ -135,8 +140,7 @@ def run_playbook(playbook: str, *arguments: str) -> tuple[int, str]:
     """Run any playbook; the exit code, and all that was printed."""
     completed = subprocess.run(
         ["ansible-playbook", playbook, *arguments],
-        # Molecule asks for colours, which are in the middle of what is looked for.
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        env={**os.environ, **OWN_SETTINGS},
         capture_output=True,
         text=True,
         timeout=600,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Operator, Server
+from conftest import OWN_SETTINGS, Operator, Server
 from scenario import (
     DATABASE,
     PAGE,
@@ -42,7 +42,7 @@ CONFIRM = {"confirm": "restore:pynomaly"}
 WITHOUT_SERVICE_SECONDS = 10.0
 
 # Waits until a restore has come to a point, and stops its module there: nothing goes on, nothing
-# is cleaned up. The module's program comes by its standard input, so that it has no arguments.
+# is cleaned up. With pipelining the module's Python has no arguments, else it has Ansible's file.
 _STOPPER = """
 import glob, os, signal, sys, time
 def arguments(path):
@@ -66,7 +66,8 @@ while not come() and time.monotonic() < deadline:
 stopped = []
 for path in glob.glob("/proc/[0-9]*/cmdline"):
     one = arguments(path)
-    if len(one) == 1 and os.path.basename(one[0]).startswith(b"python3"):
+    is_python = os.path.basename(one[0]).startswith(b"python3") if one else False
+    if is_python and (len(one) == 1 or b"AnsiballZ_" in one[1]):
         number = int(path.split("/")[2])
         os.kill(number, signal.SIGSTOP)
         stopped.append(str(number))
@@ -285,6 +286,7 @@ def kill_a_restore(operator: Operator, server: Server, moment: str) -> None:
         ["ansible-playbook", "pynomaly.ops.restore", *operator.arguments(**CONFIRM)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **OWN_SETTINGS},
         start_new_session=True,
     )
     try:
