@@ -126,8 +126,8 @@ class Check:
         return json.loads(latest.read_text()), code
 
 
-#: Molecule puts a configuration of its own in place of the lab's, and asks for colours, which are in
-#: the middle of what the tests look for.
+#: Molecule puts a configuration of its own in place of the lab's, and asks for colours, which are
+#: in the middle of what the tests look for.
 OWN_SETTINGS = {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"}
 
 
