@@ -82,7 +82,7 @@ def test_sessions(jobs: int, cpus: Optional[int], expected: int) -> None:
 def test_arguments_hold_what_the_dump_needs() -> None:
     arguments = dump_arguments(
         dbname="dbname='a'",
-        file="/work/dump",
+        file="/backup/dump",
         snapshot="00000003-1",
         jobs=3,
         compression=Compression("zstd", 3),
