@@ -60,18 +60,13 @@ options:
     description: Folder of the remote, or bucket and folder.
     type: str
     required: true
-  keep:
-    description:
-      - Ids that stay in the other place, by kind. Others that are whole are removed there, once
-        the newest is copied. Without it nothing is removed.
-    type: dict
   timeout_seconds:
     description: For each call of rclone.
     type: float
     default: 3600
 attributes:
   check_mode:
-    description: Says what would be copied, fetched and removed.
+    description: Says what would be copied or fetched.
     support: full
   diff_mode:
     description: There is no diff to show.
@@ -109,11 +104,6 @@ copied:
   returned: success
   type: list
   elements: str
-removed:
-  description: What was removed in the other place, as C(KIND/ID).
-  returned: success
-  type: list
-  elements: str
 present:
   description: Ids that are whole in the other place, newest first, by kind.
   returned: success
@@ -145,7 +135,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "remote": {"type": "dict", "required": True},
     "remote_secrets": {"type": "dict", "default": {}, "no_log": True},
     "path": {"type": "str", "required": True},
-    "keep": {"type": "dict"},
     "timeout_seconds": {"type": "float", "default": 3600},
 }
 
@@ -157,17 +146,9 @@ def copy_newest(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not check_mode:
         for backup in waiting:
             offsite.push(backup)
-    removed = []
-    for kind, kept in (parameters["keep"] or {}).items():
-        newest = [backup.id for backup in waiting if backup.kind == kind]
-        superfluous = sorted(set(offsite.ids(kind)) - set(kept) - set(newest))
-        if not check_mode:
-            offsite.remove(kind, superfluous)
-        removed += [f"{kind}/{identifier}" for identifier in superfluous]
     return {
-        "changed": bool(waiting or removed),
+        "changed": bool(waiting),
         "copied": [f"{backup.kind}/{backup.id}" for backup in waiting],
-        "removed": removed,
         "present": {kind: offsite.ids(kind) for kind in parameters["kinds"]},
     }
 
@@ -186,7 +167,6 @@ def fetch(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     return {
         "changed": missing,
         "copied": [f"{kind}/{identifier}"] if missing else [],
-        "removed": [],
         "present": {kind: present},
     }
 
@@ -195,7 +175,7 @@ def listed(parameters: dict[str, Any]) -> dict[str, Any]:
     """What the module returns for C{state=listed}. Raises L{BackupError}."""
     _store, offsite = _places(parameters)
     present = {kind: offsite.ids(kind) for kind in parameters["kinds"]}
-    return {"changed": False, "copied": [], "removed": [], "present": present}
+    return {"changed": False, "copied": [], "present": present}
 
 
 def _places(parameters: dict[str, Any]) -> tuple[BackupStore, OffsiteCopy]:

@@ -107,17 +107,10 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control
     EngineControl,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
     operation_argument_spec,
-    run_identity,
+    temporary_states,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
-    OperationStore,
-    StoreError,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
-    TemporaryStates,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import OperationError
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "backup_dir": {"type": "path", "default": "/backups"},
@@ -142,14 +135,11 @@ def restore(module: AnsibleModule) -> dict[str, Any]:
         healthy_timeout_seconds=parameters["healthy_timeout_seconds"],
         call_timeout_seconds=parameters["call_timeout_seconds"],
     )
-    states = TemporaryStates(
-        store=OperationStore(parameters["state_dir"]),
-        identity=run_identity(module),
-        operation=parameters["operation"],
-        project=parameters["project"],
-    )
     return run(
-        settings, EngineControl(parameters["call_timeout_seconds"]), states, module.check_mode
+        settings,
+        EngineControl(parameters["call_timeout_seconds"]),
+        temporary_states(module),
+        module.check_mode,
     )
 
 
@@ -157,13 +147,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={**operation_argument_spec(), **ARGUMENT_SPEC}, supports_check_mode=True
     )
-    try:
-        answer = restore(module)
-    except (BackupError, EngineError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    except (OperationError, StoreError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**answer)
+    finish(module, lambda: restore(module), (BackupError, EngineError))
 
 
 if __name__ == "__main__":

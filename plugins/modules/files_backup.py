@@ -180,17 +180,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files_backup i
     run,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
     operation_argument_spec,
-    run_identity,
+    own_options,
+    temporary_states,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
-    OperationStore,
-    StoreError,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
-    TemporaryStates,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import OperationError
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     **operation_argument_spec(),
@@ -212,32 +206,16 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 
 def settings_of(parameters: dict[str, Any]) -> FilesBackupSettings:
     """The module's options as the backup takes them."""
-    own = {
-        name: parameters[name]
-        for name in ARGUMENT_SPEC
-        if name not in ("state_dir", "operation", "run", "paths")
-    }
-    return FilesBackupSettings(**own, paths=tuple(parameters["paths"]))
+    return FilesBackupSettings(**own_options(parameters, ARGUMENT_SPEC, {}))
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    parameters = module.params
-    states = TemporaryStates(
-        OperationStore(parameters["state_dir"]),
-        run_identity(module),
-        parameters["operation"],
-        parameters["project"],
+    finish(
+        module,
+        lambda: run(settings_of(module.params), temporary_states(module), module.check_mode),
+        (BackupError, EngineError),
     )
-    try:
-        answer = run(settings_of(parameters), states, dry_run=module.check_mode)
-    except (BackupError, EngineError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    except (OperationError, StoreError) as error:
-        module.fail_json(msg=str(error))
-    for text in answer["remarks"]:
-        module.warn(text)
-    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

@@ -180,12 +180,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.maintenance im
     page_status,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
     operation_argument_spec,
-    run_identity,
+    temporary_states,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
-    OperationStore,
-    StoreError,
     utc_now,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
@@ -199,7 +198,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance import (
     fragment,
     page_lines,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import OperationError
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
 ON = "on"
@@ -255,22 +253,12 @@ def answer_of(parameters: dict[str, Any], states: TemporaryStates, dry_run: bool
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    parameters = module.params
-    states = TemporaryStates(
-        OperationStore(parameters["state_dir"]),
-        run_identity(module),
-        parameters["operation"],
-        parameters["project"],
-    )
-    try:
-        answer = answer_of(parameters, states, module.check_mode)
-    except (MaintenanceError, EngineError, CollectorError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    except (OperationError, StoreError) as error:
-        module.fail_json(msg=str(error))
-    for text in answer["remarks"]:
-        module.warn(text)
-    module.exit_json(**answer, lines=page_lines(answer, utc_now()))
+
+    def work() -> dict[str, Any]:
+        answer = answer_of(module.params, temporary_states(module), module.check_mode)
+        return {**answer, "lines": page_lines(answer, utc_now())}
+
+    finish(module, work, (MaintenanceError, EngineError, CollectorError))
 
 
 if __name__ == "__main__":

@@ -241,12 +241,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import BackupError
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
     operation_argument_spec,
-    run_identity,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
-    OperationStore,
-    StoreError,
+    own_options,
+    temporary_states,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.pg_backup import (
     PgBackupSettings,
@@ -255,10 +253,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.pg_backup impo
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_server import (
     PostgresError,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
-    TemporaryStates,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import OperationError
 from ansible_collections.pynomaly.ops.plugins.module_utils._pg_backup import COMPRESSIONS
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
@@ -289,32 +283,16 @@ _RENAMED = {
 
 def settings_of(parameters: dict[str, Any]) -> PgBackupSettings:
     """The module's options as the backup takes them."""
-    own = {
-        _RENAMED.get(name, name): parameters[name]
-        for name in ARGUMENT_SPEC
-        if name not in ("state_dir", "operation", "run")
-    }
-    return PgBackupSettings(**own)
+    return PgBackupSettings(**own_options(parameters, ARGUMENT_SPEC, _RENAMED))
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    parameters = module.params
-    states = TemporaryStates(
-        OperationStore(parameters["state_dir"]),
-        run_identity(module),
-        parameters["operation"],
-        parameters["project"],
+    finish(
+        module,
+        lambda: run(settings_of(module.params), temporary_states(module), module.check_mode),
+        (BackupError, PostgresError, CollectorError),
     )
-    try:
-        answer = run(settings_of(parameters), states, dry_run=module.check_mode)
-    except (BackupError, PostgresError, CollectorError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    except (OperationError, StoreError) as error:
-        module.fail_json(msg=str(error))
-    for text in answer["remarks"]:
-        module.warn(text)
-    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

@@ -176,12 +176,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
     operation_argument_spec,
-    run_identity,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
-    OperationStore,
-    StoreError,
+    own_options,
+    temporary_states,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.pg_database_swap import (
     MODES,
@@ -191,10 +189,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.pg_database_sw
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_server import (
     PostgresError,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
-    TemporaryStates,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import OperationError
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -222,32 +216,16 @@ _RENAMED = {
 
 def settings_of(parameters: dict[str, Any]) -> SwapSettings:
     """The module's options as the swap takes them."""
-    own = {
-        _RENAMED.get(name, name): parameters[name]
-        for name in ARGUMENT_SPEC
-        if name not in ("state_dir", "operation", "run")
-    }
-    return SwapSettings(**own)
+    return SwapSettings(**own_options(parameters, ARGUMENT_SPEC, _RENAMED))
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    parameters = module.params
-    states = TemporaryStates(
-        OperationStore(parameters["state_dir"]),
-        run_identity(module),
-        parameters["operation"],
-        parameters["project"],
+    finish(
+        module,
+        lambda: run(settings_of(module.params), temporary_states(module), module.check_mode),
+        (PostgresError, CollectorError),
     )
-    try:
-        answer = run(settings_of(parameters), states, module.check_mode)
-    except (PostgresError, CollectorError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    except (OperationError, StoreError) as error:
-        module.fail_json(msg=str(error))
-    for text in answer["remarks"]:
-        module.warn(text)
-    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

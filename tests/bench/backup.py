@@ -149,9 +149,13 @@ def runbook(name: str, folder: Path) -> None:
 
 def pg_dump(name: str, folder: Path) -> None:
     argv = ["docker", "run", "--rm", "--network", f"container:{name}", "--entrypoint", "pg_dump"]
-    password = json.loads(run(["docker", "inspect", name]))[0]["Config"]["Env"]
-    secret = next(one.partition("=")[2] for one in password if one.startswith("POSTGRES_PASSWORD="))
-    argv += ["--env", f"PGPASSWORD={secret}", "--volume", f"{folder}:/backup", "--user", "0:0", IMAGE]
+    argv += [
+        "--volume",
+        f"{folder}:/backup",
+        "--user",
+        "0:0",
+        IMAGE,
+    ]
     argv += ["--host=127.0.0.1", "--username=postgres", "--format=directory", f"--jobs={JOBS}"]
     run([*argv, "--compress=zstd:3", "--file=/backup/dump", f"--dbname={DATABASE}"])
 

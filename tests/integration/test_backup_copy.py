@@ -108,8 +108,6 @@ def test_a_copy_in_s3_is_whole_and_comes_back(tmp_path: Path, s3: dict[str, Any]
     second = make(store, 1)
     copy.push(second)
     assert copy.ids("database") == [second.id, backup.id]
-    copy.remove("database", [backup.id])
-    assert copy.ids("database") == [second.id]
 
 
 def test_a_copy_that_was_damaged_there_is_not_taken(tmp_path: Path) -> None:

@@ -102,17 +102,6 @@ class OffsiteCopy:
             self._store.discard(staging)
             raise
 
-    def remove(self, kind: str, identifiers: Sequence[str]) -> None:
-        """Remove backups there: each first loses what makes it whole."""
-        for identifier in identifiers:
-            where = place(self._offsite.path, kind, identifier)
-            for argv in (
-                ["rclone", "deletefile", f"{where}/{MANIFEST_DIGEST}"],
-                ["rclone", "purge", where],
-            ):
-                code, _stdout, stderr = self._run(argv)
-                self._check(code, stderr, f"removing {where}")
-
     def _copy(self, source: str, target: str, filters: Sequence[str]) -> None:
         argv = ["rclone", "copy", "--immutable", *filters, source, target]
         code, _stdout, stderr = self._run(argv)

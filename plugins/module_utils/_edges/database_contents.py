@@ -549,13 +549,6 @@ def live_schema_digest(
     return objects_digest(live_schema(tools, database, work_dir, timeout_seconds))
 
 
-def dump_schema_digest(
-    tools: PostgresTools, dump: Path, work_dir: Path, timeout_seconds: float
-) -> str:
-    """A manifest's C{schema_sha256} of a dump in directory format."""
-    return objects_digest(dump_schema(tools, dump, work_dir, timeout_seconds))
-
-
 def _from_dump(
     tools: PostgresTools, argv: Sequence[str], dump: Path, timeout_seconds: float, work_dir: Path
 ) -> None:

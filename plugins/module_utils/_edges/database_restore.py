@@ -128,17 +128,6 @@ def fill_database(
     )
 
 
-def drop_database(server: PostgresServer, name: str) -> None:
-    """Drop a database that is the caller's own, with whoever is in it; one that is gone is well
-    gone."""
-    sql = _sql()
-    _execute(
-        server,
-        [sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))],
-        f'database "{name}" could not be dropped',
-    )
-
-
 def proof_problems(
     tools: PostgresTools,
     name: str,

@@ -52,11 +52,6 @@ class EngineControl(Engine):
         with self._calling("starting a container"):
             self._client().start(container_id)
 
-    def stop(self, container_id: str, timeout_seconds: int) -> None:
-        """Stop it, and kill it where it has not ended after ``timeout_seconds``."""
-        with self._calling("stopping a container"):
-            self._client().stop(container_id, timeout=timeout_seconds)
-
     def restart(self, container_id: str, timeout_seconds: int) -> None:
         """Stop it, killed after ``timeout_seconds`` where it has not ended, and start it again."""
         with self._calling("restarting a container"):
