@@ -27,7 +27,6 @@ from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._compose import ComposeFiles
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
-from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import format_bytes
 
 ARCHIVE = "archive.tar.gz"
 RDB = "dump.rdb"
@@ -294,27 +293,6 @@ def _bind_mounts(
 
 def _below(path: str, folder: str) -> bool:
     return bool(folder) and (path == folder or path.startswith(folder.rstrip("/") + "/"))
-
-
-# Space
-
-
-def space_problem(needed_bytes: int, free_bytes: int, reserve_bytes: int, place: str) -> str:
-    """Why a backup of that size should not be begun; empty where there is room."""
-    if free_bytes >= needed_bytes + reserve_bytes:
-        return ""
-    return (
-        f"too little space below {place}: seen {format_bytes(free_bytes)} free, expected "
-        f"{format_bytes(needed_bytes)} for the backup and {format_bytes(reserve_bytes)} to spare"
-    )
-
-
-def expected_bytes(source_bytes: Optional[int], last_bytes: Optional[int]) -> int:
-    """How large the next archive gets at most, as far as that is known: a fifth more than the last
-    one, and not more than what goes into it."""
-    grown = None if last_bytes is None else last_bytes + last_bytes // 5
-    known = [one for one in (source_bytes, grown) if one is not None]
-    return min(known) if known else 0
 
 
 # Redis

@@ -25,7 +25,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     CONFIG,
     MODELS,
     REDIS,
-    STAGING_PREFIX,
     Backup,
     BackupError,
     Manifest,
@@ -45,9 +44,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     Stack,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import archive
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_leftovers import (
-    STAGING_STATE,
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
+    check_space,
+    no_backup,
     remove_leftovers,
+    staged,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import (
     BackupStore,
@@ -91,13 +92,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import 
     Source,
     config_sources,
     container_member_name,
-    expected_bytes,
     key_count,
     member_name,
     rdb_problem,
     save_outcome,
     save_state,
-    space_problem,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._utc import utc_text
 
@@ -179,19 +178,13 @@ class Job:
         last = next(
             (one.manifest for one in self.store.backups([self.settings.kind]) if one.manifest), None
         )
-        needed = expected_bytes(source_bytes, last.size_bytes if last else None)
-        if self.settings.recipients:
-            needed *= 2  # the clear and the encrypted one are there at the same time
-        problem = space_problem(
-            needed,
-            self.store.free_bytes(),
-            self.settings.reserve_bytes,
-            self.settings.backup_dir,
+        check_space(
+            self.store,
+            source_bytes,
+            last,
+            reserve_bytes=self.settings.reserve_bytes,
+            is_encrypted=bool(self.settings.recipients),
         )
-        if problem:
-            raise BackupError(
-                problem, "ansible-playbook pynomaly.ops.backup_list shows what is kept"
-            )
 
 
 Write = Callable[[Path], Contents]
@@ -213,19 +206,7 @@ def run(
     began = time.monotonic()
     now = clock()
     identifier = settings.id or new_id(settings.project, now)
-    outcome: dict[str, Any] = {
-        "changed": False,
-        "made": False,
-        "reason": "",
-        "kind": settings.kind,
-        "id": identifier,
-        "path": "",
-        "size_bytes": 0,
-        "duration_seconds": 0.0,
-        "members": 0,
-        "left_out": [],
-        "remarks": [],
-    }
+    outcome = no_backup(settings.kind, identifier)
     engine = EngineControl(_ENGINE_TIMEOUT_SECONDS)
     check = CheckSettings(
         call_timeout_seconds=settings.call_timeout_seconds,
@@ -276,35 +257,6 @@ def _facts(backup: Backup, written: Contents) -> dict[str, Any]:
         "left_out": written.content.get("left_out", {}).get("listed", []),
         "remarks": list(written.warnings),
     }
-
-
-@contextlib.contextmanager
-def staged(
-    store: BackupStore, states: TemporaryStates, kind: str, identifier: str
-) -> Iterator[Path]:
-    """A folder to write a backup to, in the journal while it is there.
-
-    What the block leaves there, by failing, is removed; where that fails too, the journal's entry
-    stays open. Raises L{BackupError}.
-    """
-    path = store.folder(kind) / f"{STAGING_PREFIX}{identifier}"
-    details = {"path": str(path), "kind": kind, "id": identifier}
-    states.open(STAGING_STATE, f"{kind} backup {identifier} is being written", details)
-    try:
-        try:
-            yield store.stage(kind, identifier)
-        except OSError as error:
-            raise BackupError(
-                f"the {kind} backup could not be written: "
-                f"{error.filename or path}: {error.strerror or error}",
-                f"df -h {store.directory}",
-            ) from error
-    except BaseException:
-        if path.exists():
-            store.discard(path)
-        states.close(STAGING_STATE, f"{kind} backup {identifier} failed, and is removed")
-        raise
-    states.close(STAGING_STATE)
 
 
 # Configuration

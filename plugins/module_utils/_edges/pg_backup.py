@@ -38,8 +38,11 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._database_contents im
     suspiciously_empty,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import database_contents
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_leftovers import (
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
+    check_space,
+    no_backup,
     remove_leftovers,
+    staged,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import (
     BackupStore,
@@ -50,7 +53,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.encryption imp
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control import (
     EngineControl,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files_backup import staged
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import Deadline
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_server import (
     PostgresServer,
@@ -66,10 +68,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_stat
     TemporaryStates,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._encryption import recipient_problems
-from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import (
-    expected_bytes,
-    space_problem,
-)
 from ansible_collections.pynomaly.ops.plugins.module_utils._pg_backup import (
     AUTO,
     DUMP,
@@ -186,17 +184,7 @@ def run(
     now = clock()
     identifier = settings.id or new_id(settings.project, now)
     outcome: dict[str, Any] = {
-        "changed": False,
-        "made": False,
-        "reason": "",
-        "kind": DATABASE,
-        "id": identifier,
-        "path": "",
-        "size_bytes": 0,
-        "duration_seconds": 0.0,
-        "members": 0,
-        "left_out": [],
-        "remarks": [],
+        **no_backup(DATABASE, identifier),
         "removed_leftovers": [],
         "summary": {},
     }
@@ -257,12 +245,13 @@ def _check_space(settings: PgBackupSettings, server: PostgresServer, store: Back
         server, server.database, settings.call_timeout_seconds
     ) as (connection, _name):
         source_bytes = database_contents.database_properties(connection)["size_bytes"]
-    needed = expected_bytes(source_bytes, last.size_bytes if last else None)
-    if settings.recipients:
-        needed *= 2  # the clear and the encrypted one are there at the same time
-    problem = space_problem(needed, store.free_bytes(), settings.reserve_bytes, settings.backup_dir)
-    if problem:
-        raise BackupError(problem, "ansible-playbook pynomaly.ops.backup_list shows what is kept")
+    check_space(
+        store,
+        source_bytes,
+        last,
+        reserve_bytes=settings.reserve_bytes,
+        is_encrypted=bool(settings.recipients),
+    )
 
 
 def _last(store: BackupStore, database: str) -> Optional[Manifest]:

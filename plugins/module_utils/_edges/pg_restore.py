@@ -41,7 +41,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._database_contents im
     schema_differences,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import database_contents
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_leftovers import (
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
     remove_leftovers,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import (

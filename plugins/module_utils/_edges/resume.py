@@ -23,7 +23,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (
     database_administration,
     maintenance,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_leftovers import (
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
     STAGING_STATE,
     remove_leftovers,
 )

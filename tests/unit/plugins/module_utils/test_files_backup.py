@@ -7,6 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.pynomaly.ops.plugins.module_utils._backup_space import (
+    expected_bytes,
+    space_problem,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._compose import ComposeFiles
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container, Mount
 from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import (
@@ -17,7 +21,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import 
     SaveState,
     config_sources,
     container_member_name,
-    expected_bytes,
     host_path,
     key_count,
     member_differences,
@@ -25,7 +28,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import 
     rdb_problem,
     save_outcome,
     save_state,
-    space_problem,
 )
 
 FOLDER = "/opt/shop"
