@@ -112,7 +112,12 @@ def _start_by_hand() -> None:
                 )
 
         def answers_or_ended(daemon: subprocess.Popen[bytes] | None = daemon) -> bool:
-            return answers() or (daemon is not None and daemon.poll() is not None)
+            if answers():
+                return True
+            if daemon is not None:
+                return daemon.poll() is not None
+            # One that was there at first may have been dying.
+            return _process_named("dockerd") is None
 
         wait_until(
             answers_or_ended,
