@@ -21,6 +21,11 @@ _LIST_SETTINGS = (
     "unix_socket_directories",
 )
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",]+))\s*(?:,|\Z)')
+_RESOURCES = re.compile(
+    r"no space left on device|out of memory|could not resize shared memory|out of shared memory"
+    r"|server closed the connection|the database system is (?:shutting down|in recovery)",
+    re.IGNORECASE,
+)
 _PRIVILEGES = {"CREATE", "CONNECT", "TEMPORARY", "TEMP"}
 _CREATE_ROLE = re.compile(r'CREATE ROLE ("(?:[^"]|"")+"|[^\s;]+);\s*\Z')
 _ALTER_ROLE = re.compile(r'ALTER ROLE ("(?:[^"]|"")+"|[^\s;]+) WITH ')
@@ -123,3 +128,8 @@ def without_tablespaces(globals_sql: Iterable[str]) -> list[str]:
         if not re.search("['\"]", _QUOTED.sub("", dropped)):
             dropped = ""
     return kept
+
+
+def is_lack_of_resources(text: str) -> bool:
+    """Whether a failure says something of the machine, and nothing of what was restored."""
+    return bool(_RESOURCES.search(text))

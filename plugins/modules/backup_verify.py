@@ -20,11 +20,9 @@ description:
     Archives are read to their end, member by member.
   - What came of it is written beside the backup, and as metrics for node_exporter.
   - A backup that is found damaged is no failure of the module; RV(ok) says so.
+extends_documentation_fragment:
+  - pynomaly.ops.operation
 options:
-  project_name:
-    description: Name of the project whose backup it is.
-    type: str
-    required: true
   service_names:
     description: Names of services by component, where they are not found.
     type: dict
@@ -62,6 +60,7 @@ options:
   textfile_dir:
     description: Folder of node_exporter's textfile collector. Without one nothing is written there.
     type: path
+    default: ""
   jobs:
     description: Sessions side by side.
     type: int
@@ -82,11 +81,15 @@ attributes:
 EXAMPLES = r"""
 - name: Prove the newest database backup
   pynomaly.ops.backup_verify:
-    project_name: pynomaly
+    operation: backup_verify
+    project: pynomaly
+    run: "{{ lookup('pynomaly.ops.run_identity') }}"
 
 - name: Compare the checksums of the newest configuration backup
   pynomaly.ops.backup_verify:
-    project_name: pynomaly
+    operation: backup_verify
+    project: pynomaly
+    run: "{{ lookup('pynomaly.ops.run_identity') }}"
     kind: config
     method: quick
 """
@@ -139,14 +142,19 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_verify 
     VerifySettings,
     run,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import EngineError
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_module import (
+    finish,
+    operation_argument_spec,
+    own_options,
+    temporary_states,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_server import (
     PostgresError,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
-    "project_name": {"type": "str", "required": True},
+    **operation_argument_spec(),
     "service_names": {"type": "dict", "default": {}},
     "backup_dir": {"type": "path", "default": "/backups"},
     "kind": {"type": "str", "choices": list(KINDS), "default": "database"},
@@ -154,36 +162,30 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "method": {"type": "str", "choices": [FULL, QUICK], "default": FULL},
     "image": {"type": "str", "default": ""},
     "identity": {"type": "str", "default": "", "no_log": True},
-    "textfile_dir": {"type": "path"},
+    "textfile_dir": {"type": "path", "default": ""},
     "jobs": {"type": "int", "default": 2},
     "timeout_seconds": {"type": "float", "default": 14400},
 }
 
 
+_RENAMED = {"backup": "wanted"}
+
+
+def settings_of(parameters: dict[str, Any]) -> VerifySettings:
+    """The module's options as the proof takes them. Raises L{BackupError}."""
+    for name in ("jobs", "timeout_seconds"):
+        if parameters[name] <= 0:
+            raise BackupError(f"{name}: seen {parameters[name]}, expected a number above 0")
+    return VerifySettings(**own_options(parameters, ARGUMENT_SPEC, _RENAMED))
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    parameters = module.params
-    for name in ("jobs", "timeout_seconds"):
-        if not parameters[name] > 0:
-            module.fail_json(msg=f"{name}: seen {parameters[name]}, expected a number above 0")
-    settings = VerifySettings(
-        project=parameters["project_name"],
-        backup_dir=parameters["backup_dir"],
-        kind=parameters["kind"],
-        wanted=parameters["backup"],
-        method=parameters["method"],
-        image=parameters["image"],
-        identity=parameters["identity"],
-        service_names=parameters["service_names"],
-        textfile_dir=parameters["textfile_dir"] or "",
-        jobs=parameters["jobs"],
-        timeout_seconds=parameters["timeout_seconds"],
+    finish(
+        module,
+        lambda: run(settings_of(module.params), temporary_states(module), module.check_mode),
+        (BackupError, PostgresError, CollectorError),
     )
-    try:
-        answer = run(settings, dry_run=module.check_mode)
-    except (BackupError, PostgresError, CollectorError, EngineError) as error:
-        module.fail_json(msg=f"{error}; next: {error.hint}" if error.hint else str(error))
-    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

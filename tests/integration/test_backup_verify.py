@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     Backup,
@@ -44,6 +44,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_stat
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
 
 from .conftest import Project, docker, wait_until
+from .postgres import accepts
+from .postgres import sql as sql_in
 
 PASSWORD = "canary-verify-9a/:x"
 DATABASE = "shop"
@@ -51,30 +53,8 @@ START = datetime.datetime(2026, 11, 24, 3, 0, 0, tzinfo=datetime.timezone.utc)
 HARD_SCHEMA = Path(__file__).with_name("hard_schema.sql")
 
 
-def connect(server: Container) -> Any:
-    connection = psycopg2.connect(
-        host=server.addresses[0],
-        user="postgres",
-        password=PASSWORD,
-        dbname=DATABASE,
-        connect_timeout=5,
-    )
-    connection.autocommit = True
-    return connection
-
-
-def sql(server: Container, *statements: str) -> None:
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
-def accepts(server: Container) -> bool:
-    try:
-        connect(server).close()
-    except psycopg2.OperationalError:
-        return False
-    return True
+def sql(server: Container, *statements: str) -> list[Any]:
+    return sql_in(server, DATABASE, *statements)
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +81,22 @@ def store(project: Project, tmp_path: Path) -> BackupStore:
     return BackupStore(str(tmp_path / "backups"), project.name)
 
 
-def back_up(store: BackupStore, tmp_path: Path, minute: int = 0, **options: Any) -> Backup:
-    states = TemporaryStates(
-        OperationStore(str(tmp_path / "state")),
+def states_of(store: BackupStore) -> TemporaryStates:
+    return TemporaryStates(
+        OperationStore(str(store.directory.parent / "state")),
         RunIdentity("run", "tester", "here"),
-        "backup",
+        "backup_verify",
         store.project,
     )
+
+
+def back_up(store: BackupStore, minute: int = 0, **options: Any) -> Backup:
     settings = pg_backup.PgBackupSettings(
         project=store.project, backup_dir=str(store.directory), jobs=2, **options
     )
-    made = pg_backup.run(settings, states, clock=lambda: START + datetime.timedelta(minutes=minute))
+    made = pg_backup.run(
+        settings, states_of(store), clock=lambda: START + datetime.timedelta(minutes=minute)
+    )
     return select(store.backups(), made["id"])
 
 
@@ -119,7 +104,8 @@ def verify(store: BackupStore, wanted: str = "latest", **options: Any) -> dict[s
     return backup_verify.run(
         backup_verify.VerifySettings(
             project=store.project, backup_dir=str(store.directory), wanted=wanted, **options
-        )
+        ),
+        states_of(store),
     )
 
 
@@ -144,15 +130,15 @@ def left_behind(project: str) -> list[str]:
 def nothing_stays(store: BackupStore) -> Iterator[None]:
     yield
     assert left_behind(store.project) == []
-    if store.directory.exists():
-        assert list(store.directory.glob(".verify-*")) == []
+    assert store.stagings() == []
+    assert states_of(store).left() == []
 
 
 @pytest.mark.usefixtures("server")
 def test_a_good_backup_is_restored_and_found_equal(store: BackupStore, tmp_path: Path) -> None:
     textfiles = tmp_path / "textfile"
     textfiles.mkdir()
-    backup = back_up(store, tmp_path)
+    backup = back_up(store)
     assert not backup.is_verified
     before = time.time()
     answer = verify(store, textfile_dir=str(textfiles))
@@ -186,8 +172,8 @@ def test_the_throw_away_server_takes_its_volumes_with_it(server: Container) -> N
 
 
 @pytest.mark.usefixtures("server")
-def test_checksums_alone_do_not_make_it_verified(store: BackupStore, tmp_path: Path) -> None:
-    back_up(store, tmp_path)
+def test_checksums_alone_do_not_make_it_verified(store: BackupStore) -> None:
+    back_up(store)
     answer = verify(store, method="quick")
     assert answer["ok"] is True
     with pytest.raises(BackupError, match="expected latest_verified"):
@@ -195,10 +181,8 @@ def test_checksums_alone_do_not_make_it_verified(store: BackupStore, tmp_path: P
 
 
 @pytest.mark.usefixtures("server")
-def test_one_flipped_bit_refutes_it_and_what_was_verified_is_no_more(
-    store: BackupStore, tmp_path: Path
-) -> None:
-    backup = back_up(store, tmp_path)
+def test_one_flipped_bit_refutes_it_and_what_was_verified_is_no_more(store: BackupStore) -> None:
+    backup = back_up(store)
     verify(store)
     largest = max((Path(backup.path) / "dump").iterdir(), key=lambda path: path.stat().st_size)
     data = bytearray(largest.read_bytes())
@@ -220,12 +204,12 @@ def test_one_flipped_bit_refutes_it_and_what_was_verified_is_no_more(
 
 
 def test_one_changed_row_with_the_same_count_is_caught(
-    server: Container, store: BackupStore, tmp_path: Path
+    server: Container, store: BackupStore
 ) -> None:
-    first = back_up(store, tmp_path)
+    first = back_up(store)
     sql(server, "UPDATE public.counted SET note = note || '!' WHERE id = 500")
     try:
-        second = back_up(store, tmp_path, 1)
+        second = back_up(store, 1)
     finally:
         sql(server, "UPDATE public.counted SET note = 'row 500' WHERE id = 500")
     republish(store, 2, content=first, dump=second)
@@ -235,11 +219,11 @@ def test_one_changed_row_with_the_same_count_is_caught(
     assert problem.startswith("table public.counted: seen other values in its 1000 rows")
 
 
-def test_a_stale_sequence_is_caught(server: Container, store: BackupStore, tmp_path: Path) -> None:
-    first = back_up(store, tmp_path)
+def test_a_stale_sequence_is_caught(server: Container, store: BackupStore) -> None:
+    first = back_up(store)
     sql(server, "SELECT setval('public.counted_id_seq', 10, true)")
     try:
-        second = back_up(store, tmp_path, 1)
+        second = back_up(store, 1)
     finally:
         sql(server, "SELECT setval('public.counted_id_seq', 1000, true)")
     republish(store, 2, content=first, dump=second)
@@ -248,13 +232,11 @@ def test_a_stale_sequence_is_caught(server: Container, store: BackupStore, tmp_p
     assert problem.startswith("sequence public.counted_id_seq: seen at 10")
 
 
-def test_a_changed_definition_is_caught(
-    server: Container, store: BackupStore, tmp_path: Path
-) -> None:
-    first = back_up(store, tmp_path)
+def test_a_changed_definition_is_caught(server: Container, store: BackupStore) -> None:
+    first = back_up(store)
     sql(server, "ALTER TABLE public.counted ALTER note SET DEFAULT 'x'")
     try:
-        second = back_up(store, tmp_path, 1)
+        second = back_up(store, 1)
     finally:
         sql(server, "ALTER TABLE public.counted ALTER note DROP DEFAULT")
     republish(store, 2, content=first, dump=second)
@@ -264,8 +246,8 @@ def test_a_changed_definition_is_caught(
 
 
 @pytest.mark.usefixtures("server")
-def test_a_dump_that_cannot_be_restored_is_refuted(store: BackupStore, tmp_path: Path) -> None:
-    first = back_up(store, tmp_path)
+def test_a_dump_that_cannot_be_restored_is_refuted(store: BackupStore) -> None:
+    first = back_up(store)
     assert first.manifest is not None
     moment = START + datetime.timedelta(minutes=1)
     identifier = f"{store.project}-{moment:%Y%m%dT%H%M%SZ}"
@@ -281,14 +263,12 @@ def test_a_dump_that_cannot_be_restored_is_refuted(store: BackupStore, tmp_path:
 
 
 @pytest.mark.usefixtures("server")
-def test_an_encrypted_backup_is_proved_with_the_key_and_only_then(
-    store: BackupStore, tmp_path: Path
-) -> None:
+def test_an_encrypted_backup_is_proved_with_the_key_and_only_then(store: BackupStore) -> None:
     made = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True, timeout=10)
     public = next(
         line.rpartition(" ")[2] for line in made.stdout.splitlines() if "public key" in line
     )
-    backup = back_up(store, tmp_path, recipients=[public])
+    backup = back_up(store, recipients=[public])
     names = sorted(path.name for path in Path(backup.path).iterdir())
     assert names == ["dump.tar.age", "globals.sql.age", "manifest.json", "manifest.sha256"]
     with pytest.raises(BackupError, match="no private key was given"):
@@ -298,11 +278,11 @@ def test_an_encrypted_backup_is_proved_with_the_key_and_only_then(
 
 
 @pytest.mark.usefixtures("server")
-def test_check_mode_writes_nothing(store: BackupStore, tmp_path: Path) -> None:
-    back_up(store, tmp_path)
+def test_check_mode_writes_nothing(store: BackupStore) -> None:
+    back_up(store)
     before = fingerprint(store.directory)
     settings = backup_verify.VerifySettings(store.project, str(store.directory))
-    assert backup_verify.run(settings, dry_run=True)["changed"] is True
+    assert backup_verify.run(settings, states_of(store), dry_run=True)["changed"] is True
     assert fingerprint(store.directory) == before
 
 
@@ -310,3 +290,33 @@ def fingerprint(folder: Path) -> Sequence[tuple[str, int, int]]:
     return sorted(
         (str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")
     )
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("deadly", ["decrypt", "restore", "compare"])
+def test_what_a_killed_proof_leaves_is_gone_with_the_next(store: BackupStore, deadly: str) -> None:
+    made = subprocess.run(["age-keygen"], capture_output=True, text=True, check=True, timeout=10)
+    public = next(
+        line.rpartition(" ")[2] for line in made.stdout.splitlines() if "public key" in line
+    )
+    back_up(store, recipients=[public])
+    settings = backup_verify.VerifySettings(
+        store.project, str(store.directory), identity=made.stdout
+    )
+    child = os.fork()
+    if not child:
+
+        def step(name: str) -> None:
+            if name == deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        backup_verify.run(settings, states_of(store), step=step)
+        os._exit(0)
+    _pid, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    (left,) = store.stagings()
+    assert left.stat().st_mode & 0o777 == 0o700
+    assert [one["temporary_state"] for one in states_of(store).left()] == ["backup_staging"]
+    assert bool(left_behind(store.project)) == (deadly != "decrypt")
+    assert store.backups()[0].full is None
+    assert verify(store, identity=made.stdout)["ok"] is True

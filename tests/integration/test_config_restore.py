@@ -34,6 +34,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store i
     BackupStore,
     utc_now,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import EngineError
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control import (
     EngineControl,
 )
@@ -289,6 +290,42 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(shop: Shop) -> None:
     assert shop.site.is_symlink()
 
 
+class FailingOnce(EngineControl):
+    """An engine that does not answer once, when a container is to be restarted."""
+
+    failed = False
+
+    def restart(self, container_id: str, timeout_seconds: int) -> None:
+        if not self.failed:
+            self.failed = True
+            raise EngineError("the engine did not answer")
+        super().restart(container_id, timeout_seconds)
+
+
+def test_an_engine_that_fails_in_between_gets_the_old_configuration_back(shop: Shop) -> None:
+    shop.back_up()
+    shop.site.write_text(SITE.replace("first", "second"))
+    shop.compose("restart", "nginx")
+    files = shop.files()
+    shop.engine = FailingOnce()
+    with pytest.raises(BackupError, match=r"was taken back.*the engine did not answer"):
+        shop.restore()
+    assert shop.files() == files
+    assert shop.served() == "second"
+    assert shop.states.left() == []
+
+
+def test_what_a_run_that_died_early_left_is_gone_with_the_next(shop: Shop) -> None:
+    work = Path(shop.settings.work_dir)
+    own, foreign = work / f"{shop.name}-20260101T000000Z", work / "shop-two-20260101T000000Z"
+    for folder in (own, foreign):
+        (folder / "staged").mkdir(parents=True)
+    shop.back_up()
+    shop.restore()
+    assert not own.exists()
+    assert foreign.exists()
+
+
 @pytest.mark.parametrize("deadly", ["keep", "swap", "up", "done"])
 def test_killed_at_any_step_it_can_be_put_back_and_begun_again(shop: Shop, deadly: str) -> None:
     shop.back_up()
@@ -312,6 +349,9 @@ def test_killed_at_any_step_it_can_be_put_back_and_begun_again(shop: Shop, deadl
     assert left["temporary_state"] == config_restore.STATE
     folder = Path(left["details"]["folder"])
 
+    with pytest.raises(BackupError, match="was begun and not finished") as refused:
+        shop.restore()
+    assert "resume" in refused.value.hint
     first = shop.resume()
     assert first["changed"] and not first["failed"]
     assert shop.files() == files

@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     DATABASE,
@@ -63,6 +62,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_stat
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
 
 from .conftest import Project, docker, image, wait_until
+from .postgres import accepts, connect, sql
 
 PASSWORD = "canary-backup-4e/9@:x"
 APP_PASSWORD = "canary-app-role-81"
@@ -133,33 +133,6 @@ def server(project: Project, wrapped_image: str) -> Iterator[Container]:
     wait_until("PostgreSQL lets its administrator in", lambda: accepts(started))
     sql(started, "pynomaly_prod", f"CREATE ROLE app LOGIN PASSWORD '{APP_PASSWORD}'")
     yield started
-
-
-def connect(server: Container, database: str) -> Any:
-    connection = psycopg2.connect(
-        host=server.addresses[0],
-        user="postgres",
-        password=PASSWORD,
-        dbname=database,
-        connect_timeout=5,
-    )
-    connection.autocommit = True
-    return connection
-
-
-def accepts(server: Container) -> bool:
-    try:
-        connect(server, "postgres").close()
-    except psycopg2.OperationalError:
-        return False
-    return True
-
-
-def sql(server: Container, database: str, *statements: str) -> list[Any]:
-    with contextlib.closing(connect(server, database)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall()) if cursor.description else []
 
 
 def run_script(server: Container, database: str, script: Path) -> None:

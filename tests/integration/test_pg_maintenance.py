@@ -30,6 +30,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._pg_maintenance impor
 )
 
 from .conftest import Project, wait_until
+from .postgres import accepts, connect
+from .postgres import sql as sql_in
 
 PASSWORD = "canary-admin-5c/1@:x"
 CANARIES = (
@@ -86,33 +88,8 @@ INSERT INTO accounts SELECT n, n FROM generate_series(20001, 23000) AS n;
 """  # noqa: S608
 
 
-def connect(server: Container, **parameters: Any) -> Any:
-    connection = psycopg2.connect(
-        host=server.addresses[0],
-        user="postgres",
-        password=PASSWORD,
-        dbname=DATABASE,
-        connect_timeout=5,
-        **parameters,
-    )
-    connection.autocommit = True
-    return connection
-
-
 def sql(server: Container, *statements: str) -> list[Any]:
-    """Run statements one by one as the administrator; the last one's rows."""
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall()) if cursor.description else []
-
-
-def accepts(server: Container) -> bool:
-    try:
-        connect(server).close()
-    except psycopg2.OperationalError:
-        return False
-    return True
+    return sql_in(server, DATABASE, *statements)
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +150,12 @@ class Runner:
         if module == "pg_maintenance_info":
             del arguments["lock_timeout_seconds"]
         answer.unlink(missing_ok=True)
-        tasks = [
-            {f"pynomaly.ops.{module}": arguments, "register": "seen", "ignore_errors": True},
-            {
-                "ansible.builtin.copy": {"content": "{{ seen }}", "dest": str(answer)},
-                "check_mode": False,
-            },
-        ]
+        ask = {f"pynomaly.ops.{module}": arguments, "register": "seen"}
+        keep = {
+            "ansible.builtin.copy": {"content": "{{ seen }}", "dest": str(answer)},
+            "check_mode": False,
+        }
+        tasks = [{"block": [ask], "always": [keep]}]
         play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
         completed = subprocess.run(
             [
@@ -192,7 +168,7 @@ class Runner:
             check=False,
         )
         output = completed.stdout + completed.stderr
-        assert completed.returncode == 0, output
+        assert completed.returncode == (2 if fails else 0), output
         assert not [canary for canary in CANARIES if canary in output + answer.read_text()]
         found = dict(json.loads(answer.read_text()))
         assert bool(found.get("failed")) is fails, found.get("msg")
@@ -238,7 +214,7 @@ def fingerprint(server: Container) -> list[Any]:
 @contextmanager
 def locked(server: Container, table: str) -> Iterator[None]:
     """Somebody has the table for himself."""
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
+    with closing(connect(server, DATABASE)) as connection, connection.cursor() as cursor:
         cursor.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
 
@@ -417,7 +393,7 @@ def test_growth_is_told_since_a_week_ago(run: Runner) -> None:
 
 
 def test_dead_tuples_that_somebody_may_still_see_are_told(run: Runner, server: Container) -> None:
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
+    with closing(connect(server, DATABASE)) as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dead")
         sql(server, "UPDATE dead SET n = n + 1")
         pid = connection.info.backend_pid
@@ -500,7 +476,7 @@ def test_a_question_that_is_refused_leaves_the_others(
     project: Project, server: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{MODULE}.sql.TABLES", "SELECT pg_advisory_lock(77)")
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
+    with closing(connect(server, DATABASE)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(77)")
         answer = look(request_of(project))
     unknown = {one.target.id for one in answer.measurements if one.status == "unknown"}

@@ -65,15 +65,17 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_serve
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
     TemporaryStates,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity, utc_text
+from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
 from ansible_collections.pynomaly.ops.plugins.module_utils._pg_restore import (
     KEPT,
     decode_mark,
     encode_mark,
     new_mark,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import utc_text
 
 from .conftest import Project, docker, wait_until
+from .postgres import accepts, connect, sql
 
 PASSWORD = "canary-restore-9c/1@:x"
 APP_PASSWORD = "canary-restore-app-33"
@@ -118,33 +120,6 @@ def api(project: Project, server: Container) -> Container:
                 "SECRET_KEY": "canary-restore-key-1",
             },
         )
-
-
-def connect(server: Container, database: str) -> Any:
-    connection = psycopg2.connect(
-        host=server.addresses[0],
-        user="postgres",
-        password=PASSWORD,
-        dbname=database,
-        connect_timeout=5,
-    )
-    connection.autocommit = True
-    return connection
-
-
-def accepts(server: Container) -> bool:
-    try:
-        connect(server, "postgres").close()
-    except psycopg2.OperationalError:
-        return False
-    return True
-
-
-def sql(server: Container, database: str, *statements: str) -> list[Any]:
-    with contextlib.closing(connect(server, database)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall()) if cursor.description else []
 
 
 def databases(server: Container) -> dict[str, tuple[bool, str]]:

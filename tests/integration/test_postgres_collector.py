@@ -26,6 +26,8 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges import postgre
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import Engine
 
 from .conftest import Project, Relay, docker, judged, trouble, wait_until, with_service
+from .postgres import accepts, connect
+from .postgres import sql as sql_in
 
 ADMIN_PASSWORD = "canary-admin-1f/9@:x"
 APP_PASSWORD = "canary-app-77?#b c"
@@ -39,32 +41,8 @@ ORDINARY = MAX_CONNECTIONS - 3
 Client = Callable[[dict[str, str]], Container]
 
 
-def connect(server: Container, user: str = "postgres", password: str = ADMIN_PASSWORD) -> Any:
-    connection = psycopg2.connect(
-        host=server.addresses[0],
-        user=user,
-        password=password,
-        dbname="pynomaly_prod",
-        connect_timeout=5,
-    )
-    connection.autocommit = True
-    return connection
-
-
 def sql(server: Container, *statements: str) -> list[Any]:
-    """Run statements as the administrator; the last one's rows."""
-    with closing(connect(server)) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall()) if cursor.description else []
-
-
-def accepts(server: Container) -> bool:
-    try:
-        connect(server).close()
-    except psycopg2.OperationalError:
-        return False
-    return True
+    return sql_in(server, "pynomaly_prod", *statements)
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +218,9 @@ def test_an_administrator_whose_password_was_changed_is_replaced_by_the_applicat
     client({"DATABASE_URL": APP_URL})
     stale = replace(server, environment={"POSTGRES_PASSWORD": WRONG_PASSWORD})
     stack = with_service(project.stack(), "postgres", stale)
-    with closing(connect(server)):  # a session whose state an ordinary role cannot see
+    with closing(
+        connect(server, "pynomaly_prod")
+    ):  # a session whose state an ordinary role cannot see
         results = check(stack, engine)
     assert 'role "pynomaly"' in results["postgres.ready"]["message"]
     assert results["postgres.ready"]["status"] == "ok"
@@ -275,7 +255,9 @@ def test_settings_override_the_environment(
 def sessions(server: Container, count: int, user: str, password: str) -> Iterator[None]:
     with ExitStack() as opened:
         for _index in range(count):
-            opened.enter_context(closing(connect(server, user, password)))
+            opened.enter_context(
+                closing(connect(server, "pynomaly_prod", user=user, password=password))
+            )
         yield
 
 
@@ -337,7 +319,8 @@ def test_a_role_at_its_own_limit_is_the_applications_login(
 def test_an_open_transaction_and_a_lock_wait_name_who_holds_what(
     project: Project, engine: Engine, server: Container
 ) -> None:
-    holder, waiter = connect(server), connect(server, "pynomaly", APP_PASSWORD)
+    holder = connect(server, "pynomaly_prod")
+    waiter = connect(server, "pynomaly_prod", user="pynomaly", password=APP_PASSWORD)
     with closing(holder), closing(waiter):
         holder.autocommit = False
         pid = holder.info.backend_pid
@@ -505,7 +488,7 @@ def test_a_standby_and_its_primary_tell_how_far_it_is_behind(
     standby = project.start(
         "postgres-standby",
         "postgres",
-        {"PGPASSWORD": ADMIN_PASSWORD},
+        {"PGPASSWORD": ADMIN_PASSWORD, "POSTGRES_PASSWORD": ADMIN_PASSWORD},
         ["-c", f"install -d -o postgres -m 0700 /standby; {become} bash -c '{script}'"],
         ["--entrypoint", "bash"],
     )

@@ -94,6 +94,32 @@ def check_space(
 
 
 @contextlib.contextmanager
+def beside(
+    store: BackupStore, states: TemporaryStates, kind: str, identifier: str, purpose: str
+) -> Iterator[Path]:
+    """An empty folder of mode 0700 for work on a backup that is there, gone after the block.
+
+    It is in the journal while it is there, and has a staging's name, so that what a run that died
+    leaves there, in the clear or not, is removed like one. Raises L{BackupError}.
+    """
+    path = store.folder(kind) / f"{STAGING_PREFIX}{identifier}.{purpose}"
+    details = {"path": str(path), "kind": kind, "id": identifier}
+    states.open(STAGING_STATE, f"{kind} backup {identifier}: {purpose}", details)
+    try:
+        try:
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            raise BackupError(
+                f"{path} cannot be made: {error.strerror}", f"df -h {store.directory}"
+            ) from error
+        yield path
+    finally:
+        if path.exists():
+            store.discard(path)
+        states.close(STAGING_STATE)
+
+
+@contextlib.contextmanager
 def staged(
     store: BackupStore, states: TemporaryStates, kind: str, identifier: str
 ) -> Iterator[Path]:

@@ -170,12 +170,13 @@ class BackupStore:
         return staging
 
     def stagings(self) -> list[Path]:
-        """What runs that died have left, of this project."""
+        """What runs that died have left, of this project: backups, and what was worked on beside
+        one (``ID.PURPOSE``)."""
         return [
             path
             for kind in KINDS
             for path in sorted(self.folder(kind).glob(f"{STAGING_PREFIX}*"))
-            if self._is_own(path.name[len(STAGING_PREFIX) :])
+            if self._is_own(path.name[len(STAGING_PREFIX) :].partition(".")[0])
         ]
 
     def discard(self, path: Path) -> None:

@@ -6,11 +6,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,6 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     MODELS,
     QUICK,
     REDIS,
-    Backup,
     BackupError,
     Manifest,
     new_verification,
@@ -31,11 +27,16 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings
 from ansible_collections.pynomaly.ops.plugins.module_utils._database_restore import (
+    is_lack_of_resources,
     without_tablespaces,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.archive import read_members
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_metrics import (
     write_metrics,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
+    beside,
+    remove_leftovers,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import (
     BackupStore,
@@ -62,9 +63,13 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_tools
     WORK,
     PostgresTools,
     ToolError,
+    remove_left_secrets,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.scratch_server import (
     scratch_server,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
+    TemporaryStates,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import (
     ARCHIVE,
@@ -95,18 +100,22 @@ class VerifySettings:
     identity: str = field(default="", repr=False)
     service_names: Mapping[str, str] = field(default_factory=dict)
     textfile_dir: str = ""
-    work_dir: str = ""
     jobs: int = 2
     call_timeout_seconds: float = 10.0
     timeout_seconds: float = 14400.0
 
 
-def run(settings: VerifySettings, dry_run: bool = False) -> dict[str, Any]:
-    """Prove one backup, and write beside it what came of it.
+def run(
+    settings: VerifySettings,
+    states: TemporaryStates,
+    dry_run: bool = False,
+    step: Callable[[str], None] = lambda _name: None,
+) -> dict[str, Any]:
+    """Prove one backup, and write beside it what came of it. Under the host's lock.
 
     Returns what the module returns: C{ok}, and C{problems} where it is not. Raises L{BackupError},
     L{PostgresError} and L{EngineError} where it could be neither proved nor refuted: then nothing
-    is written.
+    is written. ``step`` is told what is about to be done.
     """
     store = BackupStore(settings.backup_dir, settings.project)
     backup = select(store.backups([settings.kind]), settings.wanted, settings.kind, again=True)
@@ -122,11 +131,16 @@ def run(settings: VerifySettings, dry_run: bool = False) -> dict[str, Any]:
     }
     if dry_run:
         return answer
+    engine = EngineControl(_ENGINE_TIMEOUT_SECONDS)
     began = time.monotonic()
     details: dict[str, Any] = {}
     problems = store.check_files(backup)
     if not problems and settings.method == FULL and backup.manifest is not None:
-        problems = _restore_and_compare(settings, backup, backup.manifest, details)
+        remove_leftovers(engine, store, states)
+        remove_left_secrets(store.project)
+        with beside(store, states, backup.kind, backup.id, "proof") as folder:
+            job = _Job(settings, engine, backup.manifest, folder, details, step)
+            problems = job.problems(Path(backup.path))
     problems = problems[:_MAX_PROBLEMS]
     duration_seconds = round(time.monotonic() - began, 3)
     details["duration_seconds"] = duration_seconds
@@ -149,84 +163,86 @@ def _damaged_before(
     return bool(problems) and settings.method == FULL and "restored" not in details
 
 
-def _restore_and_compare(
-    settings: VerifySettings, backup: Backup, manifest: Manifest, details: dict[str, Any]
-) -> list[str]:
-    deadline = Deadline(settings.timeout_seconds)
-    with _clear_copy(settings, backup, manifest) as (folder, work):
-        if backup.kind == DATABASE:
-            return _prove_database(
-                settings, manifest, folder, work, details=details, deadline=deadline
-            )
-        return _prove_files(backup.kind, manifest, folder, details, deadline)
+@dataclass(frozen=True)
+class _Job:
+    """What a proof works with. ``folder`` is its own; ``details`` are filled in."""
 
+    settings: VerifySettings
+    engine: EngineControl
+    manifest: Manifest
+    folder: Path
+    details: dict[str, Any]
+    step: Callable[[str], None]
+    deadline: Deadline = field(init=False)
 
-@contextlib.contextmanager
-def _clear_copy(
-    settings: VerifySettings, backup: Backup, manifest: Manifest
-) -> Iterator[tuple[Path, Path]]:
-    """The backup's files in the clear, and an empty folder beside them, which goes afterwards."""
-    with tempfile.TemporaryDirectory(
-        prefix=".verify-", dir=settings.work_dir or settings.backup_dir
-    ) as name:
-        work = Path(name) / "work"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline", Deadline(self.settings.timeout_seconds))
+
+    def problems(self, path: Path) -> list[str]:
+        """How the backup at ``path`` differs from what its manifest says."""
+        work = self.folder / "work"
         work.mkdir(mode=0o700)
-        if not manifest.encryption:
-            yield Path(backup.path), work
-            return
-        if not settings.identity:
+        source = self._clear(path) if self.manifest.encryption else path
+        if self.manifest.kind == DATABASE:
+            return _prove_database(self, source, work)
+        return _prove_files(self, source)
+
+    def _clear(self, path: Path) -> Path:
+        if not self.settings.identity:
             raise BackupError(
-                f"{backup.kind} backup {backup.id} is encrypted, and no private key was given: its "
-                "checksums hold, and nothing more can be said",
+                f"{self.manifest.kind} backup {self.manifest.id} is encrypted, and no private key "
+                "was given: its checksums hold, and nothing more can be said",
                 "give the key as pynomaly_backup_identity, from a vault, or verify with "
                 "-e backup_verify_method=quick",
             )
-        clear = Path(name) / "clear"
+        clear = self.folder / "clear"
         clear.mkdir(mode=0o700)
-        decrypt_tree(Path(backup.path), clear, settings.identity, settings.timeout_seconds)
-        yield clear, work
+        self.step("decrypt")
+        decrypt_tree(path, clear, self.settings.identity, self.deadline.remaining)
+        return clear
 
 
 # A database
 
 
-def _prove_database(
-    settings: VerifySettings,
-    manifest: Manifest,
-    folder: Path,
-    work: Path,
-    *,
-    details: dict[str, Any],
-    deadline: Deadline,
-) -> list[str]:
-    engine = EngineControl(_ENGINE_TIMEOUT_SECONDS)
-    image_id = _image(settings, engine, manifest)
-    name = str(manifest.content["database"]["name"])
+def _prove_database(job: _Job, source: Path, work: Path) -> list[str]:
+    settings, manifest, details, deadline = job.settings, job.manifest, job.details, job.deadline
+    image_id = _image(settings, job.engine, manifest)
+    properties = manifest.content["database"]
+    name = str(properties["name"])
     with (
-        scratch_server(engine, image_id, settings.project, deadline.remaining) as server,
-        PostgresTools(engine, server, settings.project) as tools,
+        scratch_server(job.engine, image_id, settings.project, deadline.remaining) as server,
+        PostgresTools(job.engine, server, settings.project) as tools,
     ):
         details["server"] = server.version.split()[0]
         problem = _version_problem(manifest, server, settings)
         if problem:
             raise BackupError(problem, "name an image: -e backup_verify_image=postgres:MAJOR")
+        job.step("restore")
         try:
             began = time.monotonic()
-            _make_roles(tools, folder, work, deadline)
-            create_database(server, name, manifest.content["database"])
+            _make_roles(tools, source, work, deadline)
+            create_database(server, name, properties)
             fill_database(
                 tools,
-                folder / DUMP,
+                source / DUMP,
                 name,
                 jobs=settings.jobs,
                 timeout_seconds=deadline.remaining,
             )
-            apply_properties(server, name, manifest.content["database"])
-            details["restored"] = True
-            details["restore_seconds"] = round(time.monotonic() - began, 3)
+            apply_properties(server, name, properties)
         except PostgresError as error:
+            if is_lack_of_resources(str(error)):
+                raise BackupError(
+                    f"{manifest.kind} backup {manifest.id} could be neither proved nor refuted, "
+                    f"the throw-away server had not what it needs: {error}",
+                    "df -h; free -m",
+                ) from error
             details["restored"] = False
             return [f"it cannot be restored: {error}"]
+        details["restored"] = True
+        details["restore_seconds"] = round(time.monotonic() - began, 3)
+        job.step("compare")
         problems = proof_problems(
             tools,
             name,
@@ -313,27 +329,17 @@ def _integrity_problems(
 # Files
 
 
-def _prove_files(
-    kind: str, manifest: Manifest, folder: Path, details: dict[str, Any], deadline: Deadline
-) -> list[str]:
+def _prove_files(job: _Job, source: Path) -> list[str]:
     """Read all of it: each member of an archive against the manifest, a snapshot by its head."""
-    details["restored"] = True
-    if kind in (CONFIG, MODELS):
+    job.details["restored"] = True
+    if job.manifest.kind in (CONFIG, MODELS):
         try:
-            members = read_members(folder / ARCHIVE, deadline)
+            members = read_members(source / ARCHIVE, job.deadline)
         except BackupError as error:
             return [str(error)]
-        return member_differences(manifest.content.get("members") or {}, members.content())
-    if kind == REDIS:
-        with (folder / RDB).open("rb") as file:
+        return member_differences(job.manifest.content.get("members") or {}, members.content())
+    if job.manifest.kind == REDIS:
+        with (source / RDB).open("rb") as file:
             problem = rdb_problem(file.read(16))
         return [f"{RDB}: {problem}"] if problem else []
-    raise AssertionError(f"no way to prove a backup of kind {kind}")
-
-
-def remove_left_copies(backup_dir: str) -> int:
-    """Clear copies that a run left which died; to be called under the host's lock. How many."""
-    left = [path for path in Path(backup_dir).glob(".verify-*") if path.is_dir()]
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(left)
+    raise AssertionError(f"no way to prove a backup of kind {job.manifest.kind}")

@@ -13,13 +13,14 @@ import gzip
 import hashlib
 import json
 import os
+import secrets as random
 import shutil
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     CONFIG,
@@ -73,6 +74,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.helper_contain
     run_helper,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
+    RESUME,
     TemporaryStates,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._encryption import (
@@ -81,6 +83,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._encryption import (
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._files_backup import ARCHIVE
 from ansible_collections.pynomaly.ops.plugins.module_utils._http import known_secrets
+from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import CollectorError
 from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
 STATE = "config_restore"
@@ -117,13 +120,22 @@ def run(
     ``step`` is told what is about to be done. Raises L{BackupError} with everything as it was, or
     put back as it was.
     """
+    if _left(states):
+        raise BackupError(
+            f"a restore of the configuration of {settings.project} was begun and not finished, "
+            "expected all finished: what it replaced is still kept",
+            RESUME,
+        )
     store = BackupStore(settings.backup_dir, settings.project)
     backup = select(store.backups([CONFIG]), settings.wanted, CONFIG)
     problems = store.check_files(backup)
     if problems or backup.manifest is None:
         raise BackupError(f"config backup {backup.id} is damaged: {'; '.join(problems[:3])}")
     content = backup.manifest.content
-    folder = Path(settings.work_dir) / backup.id
+    work_dir = Path(settings.work_dir)
+    folder = work_dir / (f".check-{random.token_hex(6)}" if check_mode else backup.id)
+    if not check_mode:
+        _sweep(work_dir, settings.project)
     project = load_project(engine, settings.project, settings.call_timeout_seconds)
     with _work_folder(folder, keep=lambda: bool(_left(states))):
         changes = _stage(backup, content, folder / "staged", settings)
@@ -156,16 +168,34 @@ def run(
                 _place(Path(change.staged), Path(change.path), change.mode, change.owner)
             step("up")
             answer["restarted"] = _bring_up(settings, engine, project, files, changed)
-        except BackupError as error:
-            put_back(settings, engine, folder)
-            states.close(STATE, "the configuration before is back")
-            raise BackupError(
-                f"configuration {backup.id} was taken back, the one before is in place: {error}",
-                error.hint,
-            ) from error
+        except (BackupError, CollectorError, OSError) as error:
+            _take_back(settings, engine, states, folder, error)
         step("done")
         states.close(STATE, f"configuration {backup.id} is in place")
     return answer
+
+
+def _take_back(
+    settings: ConfigRestore,
+    engine: EngineControl,
+    states: TemporaryStates,
+    folder: Path,
+    error: Exception,
+) -> NoReturn:
+    """Put the configuration before back, and tell what went wrong with the other."""
+    try:
+        put_back(settings, engine, folder)
+    except (BackupError, CollectorError, OSError) as another:
+        raise BackupError(
+            f"the configuration could not be brought back ({error}), and the one before could "
+            f"not be put back: {another}",
+            RESUME,
+        ) from another
+    states.close(STATE, "the configuration before is back")
+    raise BackupError(
+        f"the configuration was taken back, the one before is in place: {error}",
+        getattr(error, "hint", ""),
+    ) from error
 
 
 def put_back(settings: ConfigRestore, engine: EngineControl, folder: Path) -> bool:
@@ -199,14 +229,19 @@ def _frozen(value: Any) -> Any:
 @contextlib.contextmanager
 def _work_folder(folder: Path, keep: Callable[[], bool]) -> Iterator[None]:
     """A folder that goes with the block, unless something still has to be undone from it."""
-    if folder.exists():
-        shutil.rmtree(folder)
     ensure_directory(folder, 0o700)
     try:
         yield
     finally:
         if not keep():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(work_dir: Path, project: str) -> None:
+    """Remove what runs left that died before they had replaced anything."""
+    for left in work_dir.glob(f"{project}-*"):
+        if left.name.rpartition("-")[0] == project:
+            shutil.rmtree(left)
 
 
 def _left(states: TemporaryStates) -> list[dict[str, Any]]:

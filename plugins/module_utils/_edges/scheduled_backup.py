@@ -199,10 +199,9 @@ def _one_kind(
     return outcome(made, removed)
 
 
-def verify(settings: ScheduleSettings, _states: TemporaryStates) -> tuple[list[str], bool]:
+def verify(settings: ScheduleSettings, states: TemporaryStates) -> tuple[list[str], bool]:
     """Restore the newest database backup into a throw-away server; of an encrypted one the
     checksums alone are looked at, since the private key is not on the host."""
-    backup_verify.remove_left_copies(settings.backup_dir)
     store = BackupStore(settings.backup_dir, settings.project)
     newest = next((one for one in store.backups([DATABASE]) if one.manifest), None)
     encrypted = newest is not None and newest.manifest is not None and newest.manifest.encryption
@@ -213,7 +212,8 @@ def verify(settings: ScheduleSettings, _states: TemporaryStates) -> tuple[list[s
             method="quick" if encrypted else "full",
             service_names=settings.service_names,
             textfile_dir=settings.textfile_dir,
-        )
+        ),
+        states,
     )
     how = "its checksums hold" if encrypted else "restored, and found equal"
     if answer["ok"]:

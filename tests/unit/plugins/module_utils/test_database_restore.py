@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.pynomaly.ops.plugins.module_utils._database_restore import (
     creation_options,
+    is_lack_of_resources,
     privileges,
     role_name,
     role_statements,
@@ -198,3 +199,19 @@ def test_what_is_about_tablespaces_is_left_out(statement: str) -> None:
 )
 def test_everything_else_is_kept(statement: str) -> None:
     assert without_tablespaces([statement]) == [statement]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('pg_restore: error: could not extend file "base/5/1": No space left on device', True),
+        ("FATAL:  out of memory", True),
+        ("could not resize shared memory segment to 8388608 bytes", True),
+        ("server closed the connection unexpectedly", True),
+        ('role "hard_owner" does not exist', False),
+        ('extension "postgis" is not available', False),
+        ("pg_restore: error: could not read from input file: end of file", False),
+    ],
+)
+def test_what_the_machine_lacks_refutes_no_backup(text: str, expected: bool) -> None:
+    assert is_lack_of_resources(text) is expected
