@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(function=_shell)
 
     command = commands.add_parser(
-        "bench", help="measure against rivals: the daily check, a backup, a restore under load"
+        "bench", help="measure against rivals: the daily check, a backup, a restore, a scan of logs"
     )
     command.add_argument("arguments", nargs="*", metavar="one|many|backup|restore")
     command.set_defaults(function=_bench)

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
+import signal
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -28,6 +31,9 @@ _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
+#: Mostly waits for its engines, so that it runs beside those that come before it and compute.
+_ASIDE = "integration"
+_ASIDE_TIMEOUT_SECONDS = 2400.0
 _NODE_IN_SCENARIO = re.compile(r"\b(node|debian)(\d+)\b")
 
 
@@ -313,13 +319,13 @@ def _molecule(part: Part) -> None:
 
 
 _PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
+    "lab": ("what the lab promises, on a lab beside this one: mended, quick, nothing left", _lab),
     "lint": ("ansible-lint (production), yamllint, ruff, mypy", _lint),
     "docs": ("antsibull-docs and antsibull-changelog lint", _docs),
     "sanity": ("ansible-test sanity", _sanity),
     "unit": ("pytest on pure logic, branch coverage; again under another Python", _unit),
     "report": ("the HTML page in headless Chromium: phone, desk and paper", _report),
     "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
-    "lab": ("what the lab promises, on a lab beside this one: mended, quick, nothing left", _lab),
     "integration": ("the lab's images and the modules against real engines", _integration),
     "molecule": ("each scenario on the lab's servers", _molecule),
     "controller": ("the playbooks from another Python with another ansible-core", _controller),
@@ -342,10 +348,18 @@ def main(chosen: Sequence[str]) -> int:
     need({"git": "git"})
     home = environment.ensure("test")
     rows = []
+    aside: _Aside | None = None
     for name in selected:
-        say(f"\n{'=' * 78}\n{name}: {_PARTS[name][0]}\n{'=' * 78}")
+        # The lab's own part kills engines: nothing may run beside it.
+        if aside is None and _ASIDE in selected and name not in ("lab", _ASIDE):
+            aside = _Aside(_ASIDE)
         part = Part(home)
         started_at = time.monotonic()
+        if aside is not None and name == aside.name:
+            part.failures += aside.finish()
+            rows.append((name, aside.seconds, part.failures))
+            continue
+        say(f"\n{'=' * 78}\n{name}: {_PARTS[name][0]}\n{'=' * 78}")
         try:
             _PARTS[name][1](part)
         except LabError as error:
@@ -361,6 +375,42 @@ def main(chosen: Sequence[str]) -> int:
     if failed:
         say(f"\nFailed: {', '.join(failed)}. To run them alone: ./lab test {' '.join(failed)}")
     return 1 if failed else 0
+
+
+class _Aside:
+    """A part that runs as a process of its own beside others; shown whole when its turn comes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seconds = 0.0
+        self._output = folder("temporary") / f"{name}.log"
+        self._started_at = time.monotonic()
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                [str(ROOT / "lab"), "test", name],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        say(f"{name} runs beside what follows, and is shown after it; so far: {self._output}")
+        atexit.register(self._stop)
+
+    def finish(self) -> list[str]:
+        """Wait for its end, and show what it printed; what failed."""
+        try:
+            self._process.wait(_ASIDE_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._stop()
+        self.seconds = time.monotonic() - self._started_at
+        say(self._output.read_text(errors="replace").rstrip())
+        code = self._process.returncode
+        return [] if code == 0 else [f"./lab test {self.name}: exit code {code}, as shown above"]
+
+    def _stop(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
 
 _NOT_SHIPPED = ("molecule/", "tests/")
