@@ -12,7 +12,8 @@ author:
   - Pynomaly Operations (@pynomaly)
 description:
   - Takes what M(pynomaly.ops.operation_journal_info) returned and gives a line for the lock, one
-    for each temporary state that nothing has closed, and one for damaged lines of the journal.
+    for each incident that is open, one for the addresses that are blocked, one for each temporary
+    state that nothing has closed, and one for damaged lines of the journal.
 positional: _input
 options:
   _input:

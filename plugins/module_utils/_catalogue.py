@@ -588,6 +588,16 @@ _ALL = (
         source=OURS,
     ),
     ProbeDefinition(
+        "operation.incidents",
+        "operation",
+        "Incidents that are open",
+        unit="incidents",
+        direction=ABOVE,
+        warning=0,
+        hint="once it is over: ansible-playbook pynomaly.ops.incident_release",
+        source=OURS,
+    ),
+    ProbeDefinition(
         "runbook.review",
         "runbook",
         "Days since the runbook's review was due",

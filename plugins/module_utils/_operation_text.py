@@ -18,7 +18,14 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     describe_lock,
     describe_owner,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._standing import (
+    blocks_line,
+    incident_line,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
+
+_RELEASE = "ansible-playbook pynomaly.ops.incident_release"
+_BLOCKLIST = "ansible-playbook pynomaly.ops.blocklist"
 
 #: A table is for a terminal of this many columns.
 TABLE_WIDTH = 100
@@ -145,10 +152,18 @@ def _temporary_line(record: Mapping[str, Any], now: datetime.datetime) -> str:
 
 
 def standing_lines(info: Mapping[str, Any]) -> list[str]:
-    """What stands now: the lock in a line, a line for each open temporary state, and one for
-    damaged lines of the journal. C{info} is what C{operation_journal_info} returns."""
+    """What stands now: the lock in a line, a line for each incident that is open, one for what is
+    blocked, one for each open temporary state, and one for damaged lines of the journal. C{info} is
+    what C{operation_journal_info} returns."""
     now = parse_utc(info["host_time"])
     lines = [_lock_line(info["lock"], now)]
+    lines += [
+        f"{one_line(incident_line(one))}; release: {_RELEASE} -e incident={one['id']}"
+        for one in info.get("open_incidents") or ()
+    ]
+    if info.get("blocks"):
+        lines.append(f"blocked: {one_line(blocks_line(info['blocks']))}; all of them: {_BLOCKLIST}")
+    lines += [f"cannot be read: {one_line(text)}" for text in info.get("unreadable") or ()]
     lines += [_temporary_line(record, now) for record in info["open_temporary_states"]]
     damaged = info["damaged_lines"]
     if damaged:

@@ -38,7 +38,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
 )
 
 #: Raised in its second part for a field that is new, in its first for one that went or changed.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 NEVER = "never"
 
@@ -168,6 +168,34 @@ def first_line(message: str) -> str:
     return printable((telling or lines or ["no reason was given"])[0])
 
 
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float)) or value is None else str(value)
+
+
+def _normal_tables(raw: Any) -> list[dict[str, Any]]:
+    """Tables in which every row has a cell for each column, whatever a module has made of them."""
+    tables = []
+    for table in raw if isinstance(raw, list) else ():
+        if not isinstance(table, Mapping):
+            continue
+        given = table.get("rows")
+        rows = [
+            [_cell(value) for value in (row if isinstance(row, list) else [row])]
+            for row in (given if isinstance(given, list) else ())
+        ]
+        named_columns = table.get("columns")
+        columns = [str(name) for name in (named_columns if isinstance(named_columns, list) else ())]
+        width = max([len(columns), 1, *map(len, rows)])
+        tables.append(
+            {
+                "title": str(table.get("title") or "Table"),
+                "columns": [*columns, *[""] * (width - len(columns))],
+                "rows": [[*row, *[None] * (width - len(row))] for row in rows],
+            }
+        )
+    return tables
+
+
 def _unreachable(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
     reason = first_line(_CONNECTION_PREFIXES.sub("", str(outcome.get("msg") or "").strip()))
     quoted = shlex.quote(name)
@@ -179,7 +207,7 @@ def _unreachable(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _failure(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
+def _failure(name: str, outcome: Mapping[str, Any], kind: str) -> dict[str, Any]:
     message = str(outcome.get("msg") or "")
     reason = first_line(message)
     if message.startswith("MODULE FAILURE") or not message:
@@ -189,16 +217,19 @@ def _failure(name: str, outcome: Mapping[str, Any]) -> dict[str, Any]:
         "host.check",
         CRITICAL,
         f"the check could not be made: {reason}",
-        f"ansible-playbook pynomaly.ops.daily_check --limit {shlex.quote(name)} -vvv",
+        f"ansible-playbook pynomaly.ops.{kind} --limit {shlex.quote(name)} -vvv",
     )
 
 
-def host_entry(name: str, outcome: Optional[Mapping[str, Any]], fail_on: str) -> dict[str, Any]:
+def host_entry(
+    name: str, outcome: Optional[Mapping[str, Any]], fail_on: str, kind: str = "daily_check"
+) -> dict[str, Any]:
     """One entry of the report's ``hosts``, from what Ansible registered for the host.
 
     ``outcome`` is a result of ``stack_health_info`` ({project, results, facts, started_at,
-    duration_ms}), a failed one ({failed, msg}), an unreachable one ({unreachable, msg}), a skipped
-    one, or C{None} where the host never got so far. Whatever it is, the entry has at least one
+    duration_ms}), or of others, with ``tables`` (each {title, columns, rows}), a failed one
+    ({failed, msg}), an unreachable one ({unreachable, msg}), a skipped one, or C{None} where the
+    host never got so far. Whatever it is, the entry has at least one
     result: a host of which nothing is known must not look well.
     """
     seen: Mapping[str, Any] = plain(outcome) if outcome is not None else {}
@@ -212,16 +243,19 @@ def host_entry(name: str, outcome: Optional[Mapping[str, Any]], fail_on: str) ->
     if not reachable:
         results.insert(0, _unreachable(name, seen))
     elif seen.get("failed"):
-        results.insert(0, _failure(name, seen))
+        results.insert(0, _failure(name, seen, kind))
     elif outcome is None:
         results.insert(
-            0, _failure(name, {"msg": "it did not run on this host; an earlier task failed there"})
+            0,
+            _failure(
+                name, {"msg": "it did not run on this host; an earlier task failed there"}, kind
+            ),
         )
     elif seen.get("skipped"):
         reason = printable(seen.get("skip_reason") or "skipped by a condition")
         results.insert(0, _host_result("host.check", SKIPPED, reason, ""))
     elif not results:
-        results.append(_failure(name, {"msg": "it answered without a single result"}))
+        results.append(_failure(name, {"msg": "it answered without a single result"}, kind))
     project = seen.get("project")
     described = project if isinstance(project, Mapping) else {"name": project}
     facts = seen.get("facts")
@@ -239,6 +273,7 @@ def host_entry(name: str, outcome: Optional[Mapping[str, Any]], fail_on: str) ->
         "summary": summarize(results),
         "facts": dict(facts) if isinstance(facts, Mapping) else {},
         "results": results,
+        "tables": _normal_tables(seen.get("tables")),
     }
 
 
@@ -285,7 +320,7 @@ def build_report(
             "hosts: seen none, expected at least one; see what the inventory gives: "
             "ansible-inventory --graph"
         )
-    entries = [host_entry(str(name), outcome, fail_on) for name, outcome in hosts.items()]
+    entries = [host_entry(str(name), outcome, fail_on, kind) for name, outcome in hosts.items()]
     levels = _listed("escalation", escalation, ("name",), ("address",))
     # The order is the level: a list cannot have a gap or two of the same.
     return {

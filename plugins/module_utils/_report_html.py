@@ -30,14 +30,17 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report import (
     waived,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
+    CODE_COLUMNS,
     SPOKEN_ORDER,
     SYMBOLS,
+    cell_text,
     detail_lines,
     fact_lines,
     format_counts,
     format_measured,
     format_seconds,
     format_time,
+    is_number_column,
     place,
     plural,
     printable,
@@ -145,6 +148,10 @@ th{text-align:left;font-size:.8125rem;color:var(--muted);font-weight:600}
 td,th{padding:.45rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 td:first-child,th:first-child{padding-left:0}
 tbody th{padding-top:1.1rem;font-size:.9375rem;color:var(--text);font-weight:700}
+h4{font-size:1rem;margin:1.25rem 0 .4rem}
+.told{margin-bottom:1rem}
+.told code{-webkit-user-select:all;user-select:all}
+.number{text-align:right;font-variant-numeric:tabular-nums}
 col.status{width:7rem}
 col.check{width:42%}
 footer{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line)}
@@ -154,6 +161,9 @@ table,tbody,tr,td,tbody th{display:block}
 tr{padding:.6rem 0;border-bottom:1px solid var(--line)}
 tr.component{border:0;padding:.9rem 0 0}
 td,tbody th{border:0;padding:.1rem 0}
+.told .number{text-align:left}
+.told td[data-column]::before{content:attr(data-column);display:inline-block;min-width:6rem;
+margin-right:.5rem;color:var(--muted);font-size:.8125rem}
 }
 @media screen{details:not([open])+.folded{display:none}}
 @media print{
@@ -429,6 +439,47 @@ def _table(entry: Mapping[str, Any]) -> Markup:
     )
 
 
+def _told(entry: Mapping[str, Any], table: Mapping[str, Any]) -> list[Markup]:
+    """A table that the run has to tell, under its title. On a phone each cell has its column's name
+    before it."""
+    heading = element("h4", element("bdi", table["title"]))
+    if not table["rows"]:
+        return [heading, element("p", "None.", class_="muted")]
+    columns = table["columns"]
+    numbers = [is_number_column(table, index) for index in range(len(columns))]
+
+    def cell(index: int, value: Any) -> Markup:
+        text = cell_text(value)
+        inner = element("code" if columns[index] in CODE_COLUMNS else "bdi", text)
+        return element(
+            "td",
+            inner if text else None,
+            role="cell",
+            class_="number" if numbers[index] else None,
+            data_column=columns[index] if text else None,
+        )
+
+    heads = [
+        element("th", name, scope="col", role="columnheader", class_="number" if number else None)
+        for name, number in zip(columns, numbers)
+    ]
+    rows = [
+        element("tr", *(cell(index, value) for index, value in enumerate(row)), role="row")
+        for row in table["rows"]
+    ]
+    return [
+        heading,
+        element(
+            "table",
+            element("thead", element("tr", *heads, role="row"), role="rowgroup"),
+            element("tbody", *rows, role="rowgroup"),
+            class_="told",
+            role="table",
+            aria_label=f"{table['title']} of {entry['name']}",
+        ),
+    ]
+
+
 def _host(entry: Mapping[str, Any]) -> Markup:
     pairs: list[tuple[str, Optional[str]]] = [
         ("Project", entry["project"]),
@@ -443,6 +494,7 @@ def _host(entry: Mapping[str, Any]) -> Markup:
         "section",
         element("h3", element("bdi", entry["name"]), " ", _badge(entry["status"])),
         _described(pairs),
+        *(part for table in entry["tables"] for part in _told(entry, table)),
         # The table follows its switch, instead of lying in it, because a closed one is not printed.
         element("details", element("summary", f"{counted}: {format_counts(entry['summary'])}")),
         element("div", _table(entry), class_="folded"),

@@ -19,12 +19,16 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report import (
     waived,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
+    CODE_COLUMNS,
     SPOKEN_ORDER,
     SYMBOLS,
+    cell_text,
     detail_lines,
     format_measured,
     format_seconds,
     format_time,
+    is_number_column,
+    more_rows,
     place,
     printable,
 )
@@ -35,6 +39,9 @@ _SPECIAL = re.compile(r"([\\`*\[\]|~<>$]|(?<![^\W_])_|_(?![^\W_]))")
 
 #: What would begin a heading, a list or a quotation at the start of a block.
 _BLOCK_START = re.compile(r"^([-+#=]|\d+(?=[.)]))")
+
+#: Rows of a table beyond which a ticket or a chat has no use for it.
+_MOST_ROWS = 100
 
 
 def escape(text: object) -> str:
@@ -71,6 +78,31 @@ def _cell(text: object) -> str:
     return escape(text) or " "
 
 
+def _code_cell(text: str) -> str:
+    """A code span in a table, where a bar would end the cell even there."""
+    return code(text).replace("|", "\\|") if text else " "
+
+
+def _table(table: Mapping[str, Any]) -> list[str]:
+    columns = table["columns"]
+    rows = table["rows"][:_MOST_ROWS]
+    lines = ["", f"### {escape_start(table['title'])}", ""]
+    if not rows:
+        return [*lines, "None."]
+    lines.append(f"| {' | '.join(_cell(name) for name in columns)} |")
+    numbers = [is_number_column(table, index) for index in range(len(columns))]
+    lines.append(f"|{'|'.join('---:' if number else '---' for number in numbers)}|")
+    for row in rows:
+        cells = [
+            _code_cell(cell_text(value)) if name in CODE_COLUMNS else _cell(cell_text(value))
+            for name, value in zip(columns, row)
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(table["rows"]) > len(rows):
+        lines += ["", f"({more_rows(len(table['rows']) - len(rows))})"]
+    return lines
+
+
 def _hosts(report: Mapping[str, Any]) -> list[str]:
     lines = [
         "| Host | Status | " + " | ".join(SPOKEN_ORDER) + " |",
@@ -102,7 +134,7 @@ def _problem(result: Mapping[str, Any]) -> list[str]:
 def _host(entry: Mapping[str, Any]) -> list[str]:
     found = problems(entry)
     accepted = waived(entry)
-    if not found and not accepted:
+    if not found and not accepted and not entry["tables"]:
         return []
     project = f" (project {escape(entry['project'])})" if entry["project"] else ""
     lines = ["", f"## {escape(entry['name'])}{project}", ""]
@@ -116,6 +148,8 @@ def _host(entry: Mapping[str, Any]) -> list[str]:
             f"{f' on {escape(where)}' if where else ''}, "
             f"{waiver['status']}, until {escape(waiver['until'])}: {escape(waiver['reason'])}"
         )
+    for table in entry["tables"]:
+        lines += _table(table)
     return lines
 
 

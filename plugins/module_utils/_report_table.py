@@ -10,8 +10,9 @@ path is never broken over two lines, since a part of it might be pasted and run.
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -24,9 +25,13 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report import (
     waived,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import (
+    CODE_COLUMNS,
+    cell_text,
     format_counts,
     format_seconds,
     format_time,
+    is_number_column,
+    more_rows,
     named,
     printable,
     shortened,
@@ -40,6 +45,17 @@ _LABEL = 10
 _LONGEST_NAME = 120
 _LONGEST_REASON = 60
 _LONGEST_MESSAGE = 300
+
+#: Rows of a table beyond which it is cut, and the characters of a column's name and of a cell.
+_MOST_ROWS = 20
+_LONGEST_COLUMN = 30
+_LONGEST_CELL = 300
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+#: How a table stands, and what its last column needs at least to be wrapped.
+_INDENT = 4
+_GAP = 2
+_NARROWEST = 24
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,73 @@ def _host(entry: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
+def _cell(value: Any, column: str) -> str:
+    """What is there to be copied is whole, but for a digest, which the other forms have."""
+    text = cell_text(value)
+    if _DIGEST.fullmatch(text):
+        return f"{text[:16]}..."
+    return text if column in CODE_COLUMNS else shortened(text, _LONGEST_CELL)
+
+
+def _tabular(table: Mapping[str, Any]) -> list[Line]:
+    """A table: its columns side by side where they fit, with the last one wrapped below itself if
+    need be, otherwise each row as lines with labels. A command is never broken over two lines."""
+    columns = [shortened(printable(name), _LONGEST_COLUMN) for name in table["columns"]]
+    rows = [
+        [_cell(value, name) for value, name in zip(row, columns)]
+        for row in table["rows"][:_MOST_ROWS]
+    ]
+    title = Line(f"  {shortened(printable(table['title']), WIDTH - 2)}")
+    if not rows:
+        return [Line(""), title, Line("    none")]
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows)]
+    left = WIDTH - _INDENT - sum(widths[:-1]) - _GAP * (len(widths) - 1)
+    if left >= min(widths[-1], _NARROWEST):
+        numbers = [is_number_column(table, index) for index in range(len(columns))]
+        lines = [
+            line
+            for cells in [columns, *rows]
+            for line in _beside(
+                cells, widths, numbers, None if columns[-1] in CODE_COLUMNS else left
+            )
+        ]
+    else:
+        lines = [line for row in rows for line in _below(columns, row)]
+    if len(table["rows"]) > len(rows):
+        lines.append(f"    {more_rows(len(table['rows']) - len(rows))}")
+    return [Line(""), title, *map(Line, lines)]
+
+
+def _beside(
+    cells: Sequence[str], widths: Sequence[int], numbers: Sequence[bool], left: Optional[int]
+) -> list[str]:
+    """A row in columns. ``left`` is what the last one may take, C{None} where it is not wrapped."""
+    padded = [
+        cell.rjust(width) if number else cell.ljust(width)
+        for cell, width, number in zip(cells[:-1], widths, numbers)
+    ]
+    head = " " * _INDENT + "".join(f"{cell}{' ' * _GAP}" for cell in padded)
+    last = cells[-1].rjust(widths[-1]) if numbers[-1] else cells[-1]
+    parts = [last]
+    if left is not None and len(last) > left:
+        # A path in it is not broken either.
+        parts = textwrap.wrap(last, left, break_long_words=False, break_on_hyphens=False)
+    return [
+        f"{head if index == 0 else ' ' * len(head)}{part}".rstrip()
+        for index, part in enumerate(parts or [""])
+    ]
+
+
+def _below(columns: Sequence[str], cells: Sequence[str]) -> list[str]:
+    """A row as a line for each cell that says something."""
+    label = min(max(map(len, columns)), _LABEL)
+    shown = [(name, cell) for name, cell in zip(columns, cells) if cell]
+    return [
+        f"    {'  ' if index else '- '}{name:<{label}}  {cell}"
+        for index, (name, cell) in enumerate(shown)
+    ]
+
+
 def _people(report: Mapping[str, Any]) -> list[Line]:
     lines = []
     if report["contacts"]:
@@ -168,6 +251,8 @@ def render_table(report: Mapping[str, Any], paths: Iterable[str] = ()) -> list[L
     lines += [Line(part) for part in textwrap.wrap(", ".join(filter(None, about)), WIDTH)]
     for entry in hosts_worst_first(report):
         lines += [Line(""), *_host(entry)]
+        for table in entry["tables"]:
+            lines += _tabular(table)
     if report["status"] == CRITICAL:
         lines += _people(report)
     shown = list(paths)

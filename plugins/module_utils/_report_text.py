@@ -248,6 +248,34 @@ def fact_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+#: Columns of a table whose cells are there to be copied, and are shown in the type of code.
+CODE_COLUMNS = ("Command", "Next", "Path", "SHA-256", "Undo")
+
+
+def cell_text(value: Any) -> str:
+    """A table's cell on one line; digits are not grouped, since they may be a port or an id."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
+    return printable(value)
+
+
+def is_number_column(table: Mapping[str, Any], index: int) -> bool:
+    """Whether a table's column holds numbers and nothing else, so that they go below each other."""
+    cells = [row[index] for row in table["rows"] if row[index] is not None]
+    return bool(cells) and all(
+        isinstance(cell, (int, float)) and not isinstance(cell, bool) for cell in cells
+    )
+
+
+def more_rows(left_out: int) -> str:
+    """What stands below a table of which not all rows are shown."""
+    return f"and {plural(left_out, 'more row')}; the report's HTML and JSON have them all"
+
+
 def worse_first(status: str) -> int:
     """A sorting key that puts trouble first."""
     return -STATUSES.index(status)

@@ -16,6 +16,9 @@ author:
 description:
   - Makes one report object out of what M(pynomaly.ops.stack_health_info) answered on every host,
     prints it as a table, and writes it on the controller as JSON, Markdown and one HTML page.
+  - A host's answer may have C(tables), each with C(title), C(columns) and C(rows), which are shown
+    in every form. A column called C(Command), C(Next), C(Path), C(SHA-256) or C(Undo) is there to
+    be copied.
   - A host that could not be reached or checked is in the report with a C(critical) result
     (C(host.reachable), C(host.check)) and hides none of the others.
   - Does not fail because of what it reports. A task after it does, with RV(failing_hosts), so that

@@ -101,6 +101,23 @@ open_temporary_states:
   returned: success
   type: list
   elements: dict
+open_incidents:
+  description: Incidents that are open on the host, the oldest first, each with RV(ignore:id),
+    RV(ignore:project), RV(ignore:since), RV(ignore:reason) and RV(ignore:contained_by).
+  returned: success
+  type: list
+  elements: dict
+blocks:
+  description: Blocked networks that have not ended, each with RV(ignore:network),
+    RV(ignore:until) and RV(ignore:reason).
+  returned: success
+  type: list
+  elements: dict
+unreadable:
+  description: What cannot be read of incidents and blocks, and why.
+  returned: success
+  type: list
+  elements: str
 damaged_lines:
   description: Lines of the journal that cannot be read, with RV(ignore:line), RV(ignore:problem)
     and RV(ignore:text).
@@ -126,6 +143,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_stor
     StoreError,
     utc_now,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.standing import read_standing
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     OperationError,
     lock_to_dict,
@@ -152,7 +170,14 @@ def read(parameters: dict[str, Any]) -> dict[str, Any]:
     operations = select_operations(
         summarize_operations(journal.records, lock), since=since, **wanted
     )
+    try:
+        standing = read_standing(parameters["state_dir"], now)
+    except OSError as error:
+        raise StoreError(f"the incidents could not be read: {error}") from error
     return {
+        "open_incidents": standing.incidents,
+        "blocks": standing.blocks,
+        "unreadable": standing.problems,
         "lock": lock_to_dict(lock, now),
         "records": newest_first(selected, parameters["limit"]),
         "operations": [asdict(entry) for entry in newest_first(operations, parameters["limit"])],

@@ -97,7 +97,7 @@ def opened(page: str) -> str:
     return page.replace("<details>", "<details open>")
 
 
-NAMES = ("healthy", "troubled", "hostile", "unreachable", "failed")
+NAMES = ("healthy", "troubled", "hostile", "incident", "unreachable", "failed")
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])

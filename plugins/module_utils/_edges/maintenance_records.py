@@ -42,6 +42,7 @@ def collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
         Target(f"backup.{name}", "project") for name in ("age", "damaged", "verified", "space")
     )
     states = Target("operation.temporary_states", "project")
+    incidents = Target("operation.incidents", "project")
     review = Target("runbook.review", "project")
 
     def measure_backups(emit: Emit) -> None:
@@ -65,9 +66,13 @@ def collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
         # Compiled beside the other collectors' waiting, and not before they begin.
         with IMPORTING:
             from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
+                standing,
+            )
+            from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (  # noqa: PLC0415
                 temporary_states as journal,
             )
 
+        emit(standing.measure(incidents, settings.state_dir, stack.project))
         emit(journal.measure(states, settings.state_dir, stack.project))
 
     def measure_review(emit: Emit) -> None:
@@ -83,7 +88,7 @@ def collectors(stack: Stack, settings: CheckSettings) -> list[Collector]:
 
     return [
         Collector("backups", (age, damaged, verified, space), measure_backups),
-        Collector("operations", (states,), measure_states),
+        Collector("operations", (states, incidents), measure_states),
         Collector("runbook", (review,), measure_review),
     ]
 

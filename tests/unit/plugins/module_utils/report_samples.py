@@ -200,6 +200,31 @@ def troubled() -> dict[str, Any]:
     return outcome
 
 
+COMMAND = (
+    "ansible-playbook pynomaly.ops.incident_contain -e block=203.0.113.7,2001:db8::/48 -e for=24h "
+    "-e 'reason=scanning for a|b'"
+)
+TABLES = [
+    {
+        "title": "Blocked addresses",
+        "columns": ["Network", "Packets"],
+        "rows": [["203.0.113.7/32", 54321], ["2001:db8::/48", 7]],
+    },
+    {
+        "title": "Timeline",
+        "columns": ["Time", "Who", "What", "Command"],
+        "rows": [["2026-11-24 02:57:03 UTC", "anna@control", "blocked 2 networks", COMMAND]],
+    },
+    {"title": "Open temporary states", "columns": ["State", "Undo"], "rows": []},
+]
+
+
+def incident() -> dict[str, Any]:
+    """A host of which a run has more to tell than results."""
+    block = probe_result("project.found", "project", message="2 networks are blocked")
+    return registered([{**block, "id": "incident.block"}], tables=TABLES)
+
+
 def hostile() -> dict[str, Any]:
     """A host every text of which tries to leave its place."""
     results = [
@@ -221,7 +246,11 @@ def hostile() -> dict[str, Any]:
             "waiver": {"reason": HOSTILE, "until": "2026-12-31", "status": "warning"},
         },
     ]
-    outcome = registered(results, facts={HOSTILE: HOSTILE, "list": [HOSTILE]})
+    tables = [
+        {"title": HOSTILE, "columns": [HOSTILE, "Command", HOSTILE], "rows": [[HOSTILE] * 3] * 2},
+        {"title": HOSTILE, "columns": ["Undo"], "rows": [["`|` \\"], [7.25]]},
+    ]
+    outcome = registered(results, facts={HOSTILE: HOSTILE, "list": [HOSTILE]}, tables=tables)
     outcome["project"]["name"] = HOSTILE
     outcome["project"]["working_dir"] = HOSTILE
     return outcome
@@ -247,6 +276,7 @@ def sample(*names: str, **options: Any) -> dict[str, Any]:
         "healthy": healthy(),
         "troubled": troubled(),
         "hostile": hostile(),
+        "incident": incident(),
         "unreachable": UNREACHABLE,
         "failed": FAILED,
         "missing": None,

@@ -286,9 +286,9 @@ def test_a_backup_directory_that_is_a_file_is_unknown(tmp_path: Path) -> None:
     )
     measured = run_collectors(maintenance_records.collectors(Stack("p"), settings), 5)
     assert {one.status for one in measured} == {"unknown"}
-    assert len(measured) == 6
+    assert len(measured) == 7
     assert "Not a directory" in measured[0].message
-    assert "expected YYYY-MM-DD" in measured[5].message
+    assert "expected YYYY-MM-DD" in measured[6].message
 
 
 def test_a_backup_directory_that_may_not_be_read(

@@ -58,7 +58,8 @@ def test_the_schema_is_one() -> None:
         ("healthy",),
         ("troubled",),
         ("hostile",),
-        ("healthy", "troubled", "hostile", "unreachable", "failed", "missing"),
+        ("incident",),
+        ("healthy", "troubled", "hostile", "incident", "unreachable", "failed", "missing"),
     ],
 )
 def test_every_report_is_valid_json_of_the_schema(names: tuple[str, ...]) -> None:
@@ -74,6 +75,7 @@ def test_every_report_is_valid_json_of_the_schema(names: tuple[str, ...]) -> Non
         ("summary", "unknown"),
         ("hosts", 0, "reachable"),
         ("hosts", 0, "results", 0, "hint"),
+        ("hosts", 0, "tables"),
     ],
 )
 def test_the_schema_misses_what_is_missing(path: tuple[Any, ...]) -> None:
@@ -315,3 +317,33 @@ def test_a_file_is_named_for_kind_time_and_run() -> None:
 
 def test_hostile_text_is_kept_in_the_object() -> None:
     assert sample("hostile")["hosts"][0]["results"][0]["message"] == HOSTILE
+
+
+def test_tables_are_kept_with_a_cell_for_every_column() -> None:
+    tables = [
+        {"title": "Uneven", "columns": ["a", "b"], "rows": [[1], [1, 2, 3], "alone", [{"x": 1}]]},
+        {"columns": "none", "rows": None},
+        {"title": "Odd", "columns": ["\udcff"], "rows": [["\udcff"], [float("inf")]]},
+        "no table",
+    ]
+    entry = host_entry("node1", registered(healthy()["results"], tables=tables), "critical")
+    assert entry["tables"] == [
+        {
+            "title": "Uneven",
+            "columns": ["a", "b", ""],
+            "rows": [[1, None, None], [1, 2, 3], ["alone", None, None], ["{'x': 1}", None, None]],
+        },
+        {"title": "Table", "columns": [""], "rows": []},
+        {"title": "Odd", "columns": ["\\udcff"], "rows": [["\\udcff"], ["inf"]]},
+    ]
+    report = build_report("incident_contain", "Contain", RUN, {"node1": healthy()})
+    report["hosts"][0]["tables"] = entry["tables"]
+    VALIDATOR.validate(report)
+    report["hosts"][0]["tables"][0]["rows"][0] = [{"x": 1}]
+    assert not VALIDATOR.is_valid(report)
+
+
+def test_what_fails_is_run_again_by_its_own_name() -> None:
+    report = build_report("incident_contain", "Contain", RUN, {"node1": FAILED})
+    (result,) = report["hosts"][0]["results"]
+    assert result["hint"] == "ansible-playbook pynomaly.ops.incident_contain --limit node1 -vvv"

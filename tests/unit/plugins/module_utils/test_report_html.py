@@ -20,6 +20,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_html import (
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._report_text import SYMBOLS
 from ansible_collections.pynomaly.ops.tests.unit.plugins.module_utils.report_samples import (
+    COMMAND,
     HOSTILE,
     sample,
 )
@@ -61,10 +62,10 @@ class Page(HTMLParser):
         )
 
 
-ALL = ("healthy", "troubled", "hostile", "unreachable", "failed", "missing")
+ALL = ("healthy", "troubled", "hostile", "incident", "unreachable", "failed", "missing")
 
 
-@pytest.mark.parametrize("names", [("healthy",), ("troubled",), ("hostile",), ALL])
+@pytest.mark.parametrize("names", [("healthy",), ("troubled",), ("hostile",), ("incident",), ALL])
 def test_the_page_is_well_formed_and_alone(names: tuple[str, ...]) -> None:
     text = render_html(sample(*names))
     page = Page(text)
@@ -134,6 +135,19 @@ def test_every_result_and_every_hint_is_there() -> None:
         for result in entry["results"]:
             assert result["message"] in page.text
             assert result["hint"] in page.text
+
+
+def test_tables_have_every_cell_under_its_column() -> None:
+    text = render_html(sample("incident"))
+    page = Page(text)
+    assert "<h4><bdi>Blocked addresses</bdi></h4><table" in text
+    assert '<th scope="col" role="columnheader" class="number">Packets</th>' in text
+    assert '<td role="cell" class="number" data-column="Packets"><bdi>54321</bdi></td>' in text
+    assert COMMAND in page.texts["code"]
+    assert '<h4><bdi>Open temporary states</bdi></h4><p class="muted">None.</p>' in text
+    report = sample("incident")
+    report["hosts"][0]["tables"][0]["rows"] = [["10.0.0.1/32", n] for n in range(3000)]
+    assert "<bdi>2999</bdi>" in render_html(report)
 
 
 def test_a_status_is_a_sign_and_a_word() -> None:

@@ -17,6 +17,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_markdown impo
     render_markdown,
 )
 from ansible_collections.pynomaly.ops.tests.unit.plugins.module_utils.report_samples import (
+    COMMAND,
     HOSTILE,
     sample,
 )
@@ -103,10 +104,31 @@ def test_hostile_text_becomes_no_markup() -> None:
     rendered = shown(render_markdown(sample("hostile")))
     tags = set(re.findall(r"<(\w+)", rendered))
     assert tags <= {
-        *("h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "ol"),
+        *("h1", "h2", "h3", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "ol"),
         *("strong", "code", "hr", "a"),
     }
     assert not re.search(r'href="(?!https?:)', rendered)
     assert "\u202e" not in rendered
     assert "&lt;script&gt;alert(1)" in rendered
     assert HOSTILE.split("\r\n", maxsplit=1)[1][:11] in words(rendered)
+
+
+def test_tables_are_tables_and_commands_code() -> None:
+    rendered = shown(render_markdown(sample("incident")))
+    assert "<h3>Timeline</h3>" in rendered
+    assert '<td style="text-align:right">54321</td>' in rendered
+    assert f"<td><code>{COMMAND}</code></td>" in rendered
+    assert "<h3>Open temporary states</h3>\n<p>None.</p>" in rendered
+    report = sample("incident")
+    report["hosts"][0]["tables"][0]["rows"] = [["10.0.0.1/32", n] for n in range(101)]
+    markdown = render_markdown(report)
+    assert "(and 1 more row; the report's HTML and JSON have them all)" in markdown
+    assert "| 99 |" in markdown
+    assert "| 100 |" not in markdown
+
+
+def test_hostile_cells_stay_in_their_columns() -> None:
+    rendered = shown(render_markdown(sample("hostile")))
+    rows = re.findall(r"<tr>\n(.*?)</tr>", rendered, re.DOTALL)
+    assert [row.count("<td") for row in rows if "<code>" in row] == [3, 3, 1, 1]
+    assert rendered.count("<code>&lt;script&gt;alert(1)") >= 2

@@ -13,6 +13,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._report_table import 
     render_table,
 )
 from ansible_collections.pynomaly.ops.tests.unit.plugins.module_utils.report_samples import (
+    COMMAND,
     sample,
 )
 
@@ -65,7 +66,8 @@ def test_people_are_called_for_a_critical_only() -> None:
 def test_lines_fit_but_commands_are_never_broken() -> None:
     for names in (("healthy", "troubled", "unreachable", "failed"), ("hostile",)):
         long = [line.text for line in render_table(sample(*names)) if len(line.text) > WIDTH]
-        assert all("next: " in line or line.startswith(" " * 18) for line in long), long
+        whole = re.compile(r".*next: | {18}|    [- ] \S")  # a hint, a step of one, a cell
+        assert all(whole.match(line) for line in long), long
 
 
 def test_a_long_hint_is_parted_between_its_commands() -> None:
@@ -82,7 +84,72 @@ def test_nothing_can_steer_the_terminal() -> None:
     assert "\x1b" not in table
     assert "\u202e" not in table
     assert "\\x1b[31mred" in table
-    assert "x" * 200 not in re.sub(r"next: .*|^ {18}.*", "", table, flags=re.MULTILINE)
+    copied = r"next: .*|^ {18}.*|^    [- ] (Command|Undo).*"
+    rest = re.sub(copied, "", table, flags=re.MULTILINE)
+    assert "x" * 200 not in rest
+    assert max(map(len, rest.splitlines())) < 350
+
+
+def told(*columns: str, rows: list[list[object]]) -> list[str]:
+    """The lines of one table, without its title."""
+    report = sample("incident")
+    report["hosts"][0]["tables"] = [{"title": "Told", "columns": list(columns), "rows": rows}]
+    lines = [line.text for line in render_table(report)]
+    return lines[lines.index("  Told") + 1 :]
+
+
+def test_a_table_stands_in_columns_where_it_fits() -> None:
+    table = text("incident")
+    for expected in (
+        "\n\n  Blocked addresses\n    Network         Packets\n    203.0.113.7/32    54321\n"
+        "    2001:db8::/48         7\n\n  Timeline\n",
+        f"  anna@control  blocked 2 networks  {COMMAND}\n",
+        "\n  Open temporary states\n    none",
+    ):
+        assert expected in table, table
+
+
+def test_the_last_column_is_wrapped_unless_it_is_to_be_copied() -> None:
+    words = " ".join(["word"] * 30)
+    lines = told("Time", "What", rows=[["now", words], ["then", "x"]])
+    assert lines == [
+        "    Time  What",
+        f"    now   {' '.join(['word'] * 18)}",
+        f"          {' '.join(['word'] * 12)}",
+        "    then  x",
+    ]
+    path = f"/{'x' * 120}"
+    assert told("Time", "What", rows=[["now", f"in {path}"]])[1:] == [
+        "    now   in",
+        f"          {path}",
+    ]
+    assert told("Time", "Command", rows=[["now", words]]) == [
+        "    Time  Command",
+        f"    now   {words}",
+    ]
+
+
+def test_what_does_not_fit_beside_stands_below() -> None:
+    lines = told("Time", "What", "Undo", rows=[["now", "y" * 80, COMMAND], ["then", None, ""]])
+    assert lines == [
+        "    - Time  now",
+        f"      What  {'y' * 80}",
+        f"      Undo  {COMMAND}",
+        "    - Time  then",
+    ]
+
+
+def test_a_digest_is_told_by_its_beginning() -> None:
+    assert told("SHA-256", rows=[["0a" * 32]]) == ["    SHA-256", f"    {'0a' * 8}..."]
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    report = sample("incident")
+    report["hosts"][0]["tables"][0]["rows"] = [[f"10.0.0.{n}/32", n] for n in range(33)]
+    table = "\n".join(line.text for line in render_table(report))
+    assert "10.0.0.19/32" in table
+    assert "10.0.0.20/32" not in table
+    assert "\n    and 13 more rows; the report's HTML and JSON have them all\n" in table
 
 
 def test_colours_follow_the_status() -> None:
