@@ -12,22 +12,21 @@ whether or not anybody comes back, and whatever is restarted in between.
 from __future__ import annotations
 
 import datetime
-import fnmatch
-import hashlib
 import html
 import ipaddress
 import json
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
-from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container, Mount
-from ansible_collections.pynomaly.ops.plugins.module_utils._nginx import (
-    Block,
-    listen_port,
-    parse_configuration,
+from ansible_collections.pynomaly.ops.plugins.module_utils._nginx_hook import (
+    MARKER,
+    Network,
+    at_or_after,
+    network_pattern,
+    read_facts,
+    with_facts,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import describe_duration
 from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc, utc_text
@@ -44,14 +43,12 @@ MAX_DURATION_SECONDS = 7 * 86400
 MAX_MESSAGE_CHARACTERS = 500
 MAX_NETWORKS = 256
 
-_HEADER = "# Written by pynomaly.ops: ansible-playbook pynomaly.ops.maintenance\n"
+_HEADER = "# Written by pynomaly.ops: ansible-playbook pynomaly.ops.maintenance"
 _LOCATION = "/.pynomaly-maintenance/"
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?\Z")
 _DURATION_SECONDS = (86400, 3600, 60, 1)
 _PATH = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?\Z")
 _PATH_CHILD = "[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
 class MaintenanceError(Exception):
@@ -121,20 +118,6 @@ def is_past(page: Mapping[str, Any], now: datetime.datetime) -> bool:
     return parse_utc(page["until"]) <= now
 
 
-def at_or_after(epoch: int) -> str:
-    """A regular expression for all decimal numbers from ``epoch`` on, without leading zeros."""
-    digits = str(epoch)
-    alternatives = []
-    for place, digit in enumerate(digits):
-        rest = len(digits) - place - 1
-        least = int(digit) + (1 if rest else 0)
-        if least <= 9:
-            tail = f"[0-9]{{{rest}}}" if rest else ""
-            alternatives.append(f"{digits[:place]}[{least}-9]{tail}")
-    alternatives.append(f"[0-9]{{{len(digits) + 1},}}")
-    return f"(?:{'|'.join(alternatives)})"
-
-
 # Who is let through
 
 
@@ -161,25 +144,6 @@ def parse_networks(texts: Iterable[str]) -> list[Network]:
     return found
 
 
-def network_pattern(network: Network) -> str:
-    """A regular expression for the bytes of the addresses in a network.
-
-    IPv4 addresses are recognised as well where nginx has them from a socket of both families, as
-    C{::ffff:a.b.c.d}.
-    """
-    data = network.network_address.packed
-    whole, bits = divmod(network.prefixlen, 8)
-    pattern = "".join(f"\\x{byte:02x}" for byte in data[:whole])
-    if bits:
-        last = data[whole] | (0xFF >> bits)
-        pattern += f"[\\x{data[whole]:02x}-\\x{last:02x}]"
-    rest = len(data) - whole - (1 if bits else 0)
-    # No "." and no "$": a byte of an address may be a line break.
-    pattern += f"[\\x00-\\xff]{{{rest}}}" if rest else ""
-    mapped = "(?:\\x00{10}\\xff\\xff)?" if network.version == 4 else ""
-    return f"^{mapped}{pattern}\\z"
-
-
 def path_pattern(path: str) -> str:
     """A regular expression for the request targets of an exempt path.
 
@@ -199,15 +163,6 @@ def path_pattern(path: str) -> str:
 
 def fragment(page: Page) -> str:
     """The file's text. Raises L{MaintenanceError} for a page that is none."""
-    body = _body(page)
-    return body.replace("@MARKER@", marker_of(body))
-
-
-def marker_of(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()[:16]
-
-
-def _body(page: Page) -> str:
     networks = parse_networks(page.allow)
     message = " ".join(page.message.split())
     if not message or len(message) > MAX_MESSAGE_CHARACTERS or not message.isprintable():
@@ -221,7 +176,6 @@ def _body(page: Page) -> str:
             f"expected 1 to {MAX_DURATION_SECONDS}"
         )
     facts = {
-        "marker": "@MARKER@",
         "until": utc_text(page.until),
         "message": message,
         "allow": [str(network) for network in networks],
@@ -229,7 +183,6 @@ def _body(page: Page) -> str:
     }
     epoch = int(page.until.timestamp())
     lines = [
-        f"# {json.dumps(facts, sort_keys=True)}",
         "set $pynomaly_maintenance json;",
         # The first of the two that the client names; an API's clients that name none get JSON.
         _if('$http_accept ~* "^(?:(?!application/(?:[a-z.-]+[+])?json).)*text/html"', "html"),
@@ -243,7 +196,7 @@ def _body(page: Page) -> str:
         *_location("html", "text/html", html_page(message, page.until), page),
         *_location("json", "application/json", json_page(message, page.until), page),
     ]
-    return _HEADER + "\n".join(lines) + "\n"
+    return with_facts(_HEADER, facts, lines)
 
 
 def _if(condition: str, value: str) -> str:
@@ -259,7 +212,7 @@ def _location(name: str, content_type: str, text: str, page: Page) -> Iterator[s
     yield f'    add_header Retry-After "{page.retry_after_seconds}" always;'
     yield '    add_header Cache-Control "no-store" always;'
     yield '    add_header Vary "Accept" always;'
-    yield f'    add_header {MARKER_HEADER} "@MARKER@" always;'
+    yield f'    add_header {MARKER_HEADER} "{MARKER}" always;'
     # With a text of its own, an error_page of the server's has no say.
     yield f"    return 503 {_quoted(text)};"
     yield "}"
@@ -300,12 +253,10 @@ def json_page(message: str, until: datetime.datetime) -> str:
 def describe_fragment(text: str) -> Optional[dict[str, Any]]:
     """What a file of ours says of its page (marker, until, message, allow, exempt_paths); C{None}
     for any other file."""
+    facts = read_facts(_HEADER, text)
     try:
-        line = text.split("\n", 2)[1]
-        facts = json.loads(line[2:])
-        parse_utc(facts["until"])
-        return dict(facts) if text.startswith(_HEADER) and facts["marker"] else None
-    except (IndexError, ValueError, KeyError, TypeError):
+        return facts if facts is not None and parse_utc(facts["until"]) else None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -323,159 +274,3 @@ def page_lines(answer: Mapping[str, Any], now: datetime.datetime) -> list[str]:
     if answer.get("health_status"):
         lines.append(f"health beside it: HTTP {answer['health_status']}")
     return lines
-
-
-# Where nginx can be told
-
-
-@dataclass(frozen=True)
-class Front:
-    """A port of a server block, as it is asked from the host."""
-
-    port: int
-    tls: bool = False
-    server_name: str = ""
-
-
-@dataclass(frozen=True)
-class Hook:
-    """A file that nginx reads inside server blocks.
-
-    ``path`` is its place in the container, ``file`` the same on the host. ``fronts`` are the ports
-    where the page can be seen, ``without`` the published ports whose server blocks do not read it.
-    """
-
-    path: str
-    file: str
-    fronts: Sequence[Front]
-    without: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class _Server:
-    includes: Sequence[str]
-    fronts: Sequence[Front]
-    redirects: bool
-
-
-def find_hook(dump: str, container: Container) -> Hook:
-    """Where a file can be added so that the public server blocks read it, out of the output of
-    C{nginx -T} in a container. Raises L{NoPageError}."""
-    prefix = _prefix(dump)
-    servers, outside = _read(parse_configuration(dump), prefix)
-    patterns = [pattern for server in servers for pattern in dict.fromkeys(server.includes)]
-    candidates = []
-    for pattern in dict.fromkeys(patterns):
-        path = _file_for(pattern)
-        if path is None or _matches(path, outside):
-            continue
-        matching = [server for server in servers if _matches(path, server.includes)]
-        twice = [server for server in matching if _matches(path, server.includes) > 1]
-        file = host_path(path, container.mounts)
-        if file is not None and not twice:
-            candidates.append((len(matching), path, file, matching))
-    if not candidates:
-        seen = ", ".join(dict.fromkeys(patterns)) or "no include at all"
-        raise NoPageError(
-            f"nginx in {container.name} reads no file that could be added to its server blocks: "
-            f"seen in them {seen}; expected an include such as /etc/nginx/server.d/*.conf, in a "
-            "folder that is mounted from the host",
-            "add `include /etc/nginx/server.d/*.conf;` to each public server block and mount a "
-            f"folder on /etc/nginx/server.d; until then, `docker compose -p "
-            f"{container.labels.get('com.docker.compose.project', 'PROJECT')} stop` of the API's "
-            "service keeps clients out, with 502 from nginx",
-        )
-    _count, path, file, matching = max(candidates, key=lambda one: one[0])
-    fronts = [front for server in matching if not server.redirects for front in server.fronts]
-    published = {port.container_port for port in container.ports}
-    without = {
-        front.port
-        for server in servers
-        if server not in matching
-        for front in server.fronts
-        if front.port in published or "host" in container.networks
-    }
-    return Hook(path, file, tuple(dict.fromkeys(fronts)), tuple(sorted(without)))
-
-
-def _matches(path: str, patterns: Iterable[str]) -> int:
-    """How often. An asterisk stands for no slash, as in glob(3), which nginx asks."""
-    return sum(
-        fnmatch.fnmatchcase(path, pattern) and path.count("/") == pattern.count("/")
-        for pattern in patterns
-    )
-
-
-def _prefix(dump: str) -> str:
-    """The folder that relative includes are below: that of the first file."""
-    match = re.search(r"^# configuration file (/.+):$", dump, re.MULTILINE)
-    return posixpath.dirname(match.group(1)) if match else "/etc/nginx"
-
-
-def _read(root: Block, prefix: str) -> tuple[list[_Server], list[str]]:
-    """The HTTP server blocks, and what is included outside of all blocks below C{http}."""
-    servers: list[_Server] = []
-    outside: list[str] = []
-    pending = [root]
-    while pending:
-        block = pending.pop(0)
-        if block.name == "server":
-            servers.append(_server(block, prefix))
-        elif block.name in ("", "http", "stream", "events", "mail"):
-            outside += _includes(block, prefix)
-            # A server block of a stream is no web server's.
-            pending += [] if block.name in ("stream", "mail") else block.blocks
-    return servers, outside
-
-
-def _includes(block: Block, prefix: str) -> list[str]:
-    return [
-        posixpath.join(prefix, words[0])
-        for name, words in block.directives
-        if name == "include" and words
-    ]
-
-
-def _server(block: Block, prefix: str) -> _Server:
-    names = [word for name, words in block.directives if name == "server_name" for word in words]
-    plain = [name for name in names if re.fullmatch(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*", name)]
-    listens = [words for name, words in block.directives if name == "listen" and words]
-    tls_everywhere = ("ssl", ["on"]) in block.directives
-    fronts = [
-        Front(port, "ssl" in words or tls_everywhere, plain[0] if plain else "")
-        for words in listens or [["80"]]
-        for port in [listen_port(words)]
-        if port is not None and _is_reachable(words)
-    ]
-    redirects = any(name == "return" for name, _words in block.directives)
-    return _Server(tuple(_includes(block, prefix)), tuple(dict.fromkeys(fronts)), redirects)
-
-
-def _is_reachable(words: Sequence[str]) -> bool:
-    """Whether a plain request from the host gets through: no loopback, no QUIC, no PROXY header."""
-    address = words[0].rpartition(":")[0].strip("[]")
-    loopback = address in ("localhost", "::1") or address.startswith("127.")
-    return not loopback and "quic" not in words and "proxy_protocol" not in words
-
-
-def _file_for(pattern: str) -> Optional[str]:
-    """A new file that an include's pattern matches; C{None} where it names single files, or
-    folders by a pattern."""
-    folder, name = posixpath.split(pattern)
-    if name.count("*") != 1 or re.search(r"[?\[\]]", name) or re.search(r"[*?\[\]$]", folder):
-        return None
-    return posixpath.join(folder, name.replace("*", FILE_STEM))
-
-
-def host_path(path: str, mounts: Sequence[Mount]) -> Optional[str]:
-    """Where a new file of a container is on the host; C{None} where its folder is no mount's."""
-    best: Optional[Mount] = None
-    for mount in mounts:
-        destination = mount.destination.rstrip("/")
-        if path.startswith(f"{destination}/") and (
-            best is None or len(destination) > len(best.destination.rstrip("/"))
-        ):
-            best = mount
-    if best is None or not best.source or best.kind not in ("bind", "volume"):
-        return None
-    return posixpath.join(best.source, path[len(best.destination.rstrip("/")) + 1 :])

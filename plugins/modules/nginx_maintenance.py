@@ -31,7 +31,10 @@ options:
     choices: ["on", "off", status]
     default: status
   duration:
-    description: How long the page is shown, for instance V(30m), V(2h) or V(1h30m); 7 days at most.
+    description:
+      - How long the page is shown, for instance V(30m), V(2h) or V(1h30m); 7 days at most.
+      - It counts from when it is said. The end of the same page stays where it would move by less
+        than a minute, or a hundredth of a long duration.
     type: str
     default: 1h
   until:
@@ -165,6 +168,7 @@ lines:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pynomaly.ops.plugins.module_utils._blocklist import tolerance_seconds
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import (
     CheckSettings,
     Stack,
@@ -245,7 +249,17 @@ def answer_of(parameters: dict[str, Any], states: TemporaryStates, dry_run: bool
     stack = find_stack(parameters, engine)
     if page is not None:
         health = parameters["health_path"]
-        return page_on(engine, stack, page, states, health_path=health, dry_run=dry_run)
+        # A duration counts from when it is said; saying it twice is not meant to change anything.
+        left_seconds = (page.until - utc_now()).total_seconds()
+        return page_on(
+            engine,
+            stack,
+            page,
+            states,
+            health_path=health,
+            dry_run=dry_run,
+            tolerance_seconds=0.0 if parameters["until"] else tolerance_seconds(left_seconds),
+        )
     if parameters["state"] == OFF:
         return page_off(engine, stack, states, dry_run=dry_run)
     return page_status(engine, stack, utc_now())

@@ -31,6 +31,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import De
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.nginx_control import NginxError
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.operation_store import (
     OperationStore,
+    utc_now,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
     TemporaryStates,
@@ -43,8 +44,10 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance import (
     describe_fragment,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
 from .conftest import LABEL, Project, docker, image, wait_until
+from .nginx import Answer, ask, make_certificate
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 IDENTITY = RunIdentity("run-1", "tester", "here")
@@ -132,15 +135,7 @@ class Front:
 
     def ask(self, number: int, url: str = "http://nginx:8000/", *options: str) -> Answer:
         """A request of the client with this number; status 0 where nobody answers."""
-        done = docker(
-            "exec",
-            self.project.container("client", number).id,
-            "curl",
-            *("--silent", "--insecure", "--max-time", "5", "--include", *options),
-            url,
-            check=False,
-        )
-        return Answer.read(done.stdout) if done.returncode == 0 else Answer(0, {}, "")
+        return ask(self.project.container("client", number).id, url, *options)
 
     def resume(self, **changes: Any) -> dict[str, Any]:
         settings = resume.ResumeSettings(
@@ -149,44 +144,11 @@ class Front:
         return resume.run(settings, self.engine, self.store, IDENTITY)
 
 
-@dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: str
-
-    @classmethod
-    def read(cls, text: str) -> Answer:
-        while True:
-            head, _blank, rest = text.replace("\r\n", "\n").partition("\n\n")
-            lines = head.splitlines()
-            status = int(lines[0].split()[1])
-            if status >= 200:
-                break
-            text = rest
-        headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-        return cls(status, {name.lower(): value for name, value in headers.items()}, rest)
-
-
 def page(**changes: Any) -> Page:
     until = changes.pop("until", None)
     if until is None:
         until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=10)
     return Page(until=until.replace(microsecond=0), **changes)
-
-
-def make_certificate(folder: Path) -> None:
-    folder.mkdir()
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=shop.example"),
-            *("-keyout", str(folder / "own.key"), "-out", str(folder / "own.crt")),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +218,29 @@ def test_a_page_that_is_shown_already_is_no_change(front: Front) -> None:
     assert front.open_states == ["maintenance_page"]
 
 
+def test_an_end_that_hardly_differs_stays_where_it_is(front: Front) -> None:
+    first = page()
+    maintenance.page_on(front.engine, front.stack, first, front.states)
+    text = front.file.read_text()
+    later = replace(first, until=first.until + datetime.timedelta(seconds=50))
+    for dry_run in (True, False):
+        again = maintenance.page_on(
+            front.engine, front.stack, later, front.states, dry_run=dry_run, tolerance_seconds=60
+        )
+        assert again["changed"] is False
+    assert front.file.read_text() == text
+    other = replace(later, message="Another one.")
+    moved = maintenance.page_on(
+        front.engine, front.stack, other, front.states, tolerance_seconds=60
+    )
+    assert (moved["changed"], moved["message"]) == (True, "Another one.")
+    moved = maintenance.page_on(
+        front.engine, front.stack, later, front.states, tolerance_seconds=40
+    )
+    assert moved["changed"] is True
+    assert parse_utc(moved["until"]) == later.until
+
+
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
@@ -291,6 +276,16 @@ def test_the_operator_gets_the_service(front: Front) -> None:
     # The operator can ask to see it.
     seen = front.ask(1, "https://nginx/", "--header", "X-Maintenance-Probe: show")
     assert seen.status == 503
+
+
+def test_many_may_be_let_through(front: Front) -> None:
+    """More than nginx reads in one word, or in one comment, of its configuration."""
+    allow = [*(f"198.51.100.{number}" for number in range(250)), front.address("client", 1)]
+    wanted = page(allow=allow, message="\u00fc" * 500)
+    maintenance.page_on(front.engine, front.stack, wanted, None)
+    assert (front.ask(1).status, front.ask(2).status) == (200, 503)
+    status = maintenance.page_status(front.engine, front.stack, utc_now())
+    assert (len(status["allow"]), status["message"]) == (251, "\u00fc" * 500)
 
 
 @pytest.mark.parametrize(
@@ -371,14 +366,21 @@ def test_from_then_on_no_worker_answers_otherwise(front: Front) -> None:
 
 
 def test_it_lifts_itself(front: Front) -> None:
-    until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=4)
+    until = utc_now() + datetime.timedelta(seconds=8)
+    until = until.replace(microsecond=0)
     answer = maintenance.page_on(front.engine, front.stack, page(until=until), front.states)
     assert front.ask(1).status == 503
-    restarted = front.project.container("nginx").id
-    docker("restart", "--time", "1", restarted)
-    wait_until("the page is gone", lambda: front.ask(1).status == 200, 10.0)
-    gone_at = datetime.datetime.now(datetime.timezone.utc)
-    assert 0 <= (gone_at - until.replace(microsecond=0)).total_seconds() < 2
+    docker("restart", "--time", "1", front.project.container("nginx").id)
+    asked_at = []
+
+    def is_gone() -> bool:
+        asked_at.append(utc_now())
+        return front.ask(1).status == 200
+
+    wait_until("the page is gone", is_gone, 20.0)
+    gone_at = utc_now()
+    # Nobody who asked after the end got the page, and nobody before it got the service.
+    assert asked_at[-2] < until <= gone_at
     status = maintenance.page_status(front.engine, front.stack, gone_at)
     assert (status["shown"], status["expired"]) == (False, True)
     assert status["marker"] == answer["marker"]
@@ -527,6 +529,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_stat
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance import Page
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import RunIdentity
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
 verb, project, state_dir, at = sys.argv[1:]
 engine = EngineControl(10.0)
@@ -584,6 +587,20 @@ def test_killed_while_it_goes_off(front: Front, at: str) -> None:
     assert front.ask(1).status == 200
     assert list((front.folder / "server.d").iterdir()) == [] and front.open_states == []
     assert front.resume()["changed"] is False
+
+
+def test_what_a_killed_run_has_not_tested_is_taken_away(front: Front) -> None:
+    """The configuration is broken by it, so that nginx cannot even be asked."""
+    run_and_kill(front, "on", "test")
+    front.file.write_text(front.file.read_text() + "location = /alive { return 200; }\n")
+    with pytest.raises(MaintenanceError, match="duplicate location"):
+        maintenance.page_off(front.engine, front.stack, front.states, dry_run=True)
+    assert front.file.exists()
+    answer = front.resume()
+    assert answer["changed"] and not answer["failed"]
+    assert not front.file.exists() and front.open_states == []
+    docker("restart", "--time", "1", front.project.container("nginx").id)
+    wait_until("nginx serves", lambda: front.ask(1).status == 200)
 
 
 def test_killed_while_the_text_is_tested(front: Front) -> None:

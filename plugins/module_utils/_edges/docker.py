@@ -224,6 +224,11 @@ class Engine:
             reference: answer if isinstance(answer, str) else "" for reference, answer in answers
         }
 
+    def networks(self) -> Sequence[Mapping[str, Any]]:
+        """Every network as the engine lists it, with its driver and its address ranges."""
+        with self._calling("network list"):
+            return list(self._client().networks())
+
     def network_labels(self) -> Mapping[str, Mapping[str, str]]:
         """Every network's labels by its name."""
         with self._calling("network list"):

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
-import socket
-import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container, Stack
+from ansible_collections.pynomaly.ops.plugins.module_utils._context import Stack
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import nginx_control
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import (
     Engine,
@@ -30,93 +27,54 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control import (
     EngineControl,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
-    sync_directory,
-    write_atomically,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.helper_container import (
-    HELPER_LABEL,
-)
-from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import (
-    Deadline,
-    HttpError,
-    Response,
-    get,
-)
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import write_atomically
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.http import HttpError
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.nginx_control import NginxError
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.nginx_hook import (
+    CALL_SECONDS,
+    LOOK_BEHIND_SECONDS,
+    LOOK_SECONDS,
+    RELOAD_SECONDS,
+    Site,
+    Step,
+    files_of,
+    find_sites,
+    no_step,
+    place_file,
+    read_file,
+    test_apart,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
     RESUME,
     TemporaryStates,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._endpoints import Address, endpoints
-from ansible_collections.pynomaly.ops.plugins.module_utils._http import Endpoint
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance import (
     FILE_STEM,
     MARKER_HEADER,
     PROBE_HEADER,
     PROBE_VALUE,
-    Front,
-    Hook,
     MaintenanceError,
     NoPageError,
     Page,
     describe_fragment,
-    find_hook,
     fragment,
     is_past,
 )
-from ansible_collections.pynomaly.ops.plugins.module_utils._nginx import failure_of_test
+from ansible_collections.pynomaly.ops.plugins.module_utils._nginx_hook import (
+    HookError,
+    NoHookError,
+)
+from ansible_collections.pynomaly.ops.plugins.module_utils._utc import parse_utc
 
 STATE = "maintenance_page"
 UNDO = "ansible-playbook pynomaly.ops.maintenance -e maintenance=off"
 
-_CALL_SECONDS = 5.0
-_RELOAD_SECONDS = 5.0
-_LOOK_SECONDS = 2.0
-#: The page answers at once; a request that takes longer has gone on to the API.
-_LOOK_BEHIND_SECONDS = 1.0
-_CONNECT_SECONDS = 1.0
-_HELPER_SECONDS = 20.0
-_TEST_FOLDER = f"/{FILE_STEM}-test"
-_TEST_CONFIGURATION = f"""\
-pid /dev/null;
-error_log stderr;
-events {{ }}
-http {{
-    access_log off;
-    server {{
-        listen 127.0.0.1:8080;
-        include {_TEST_FOLDER}/fragment;
-    }}
-}}
-"""
-
-Step = Callable[[str], None]
-
-
-def _no_step(_name: str) -> None:
-    pass
+_SHOW = {PROBE_HEADER: PROBE_VALUE}
 
 
 @dataclass(frozen=True)
-class _Site:
-    """A running nginx: where it can be told of the page, and where it is asked."""
-
-    container: Container
-    hook: Hook
-    fronts: Sequence[tuple[Front, Address]]
-
-    def ask(
-        self, front: Front, address: Address, path: str, probe: bool, seconds: float
-    ) -> Response:
-        endpoint = Endpoint(
-            scheme="https" if front.tls else "http",
-            host=address[0],
-            port=address[1],
-            server_name=front.server_name or None,
-        )
-        headers = {PROBE_HEADER: PROBE_VALUE} if probe else {}
-        return get(endpoint, path, Deadline(seconds), headers)
+class _Site(Site):
+    """A running nginx, and the page that it shows."""
 
     def markers(self, seconds: float) -> set[str]:
         """Whose page is shown, seen on each port; an empty text stands for no page."""
@@ -125,7 +83,7 @@ class _Site:
             marker = ""
             # A request that is not answered at once, or at all, has not met the page.
             with contextlib.suppress(HttpError):
-                answer = self.ask(front, address, "/", True, seconds)
+                answer = self.ask(front, address, "/", seconds, _SHOW)
                 if answer.status == 503 and "retry-after" in answer.headers:
                     marker = answer.headers.get(MARKER_HEADER.lower(), "")
             found.add(marker)
@@ -137,7 +95,7 @@ class _Site:
         statuses, covered = [], False
         for front, address in self.fronts:
             with contextlib.suppress(HttpError):
-                answer = self.ask(front, address, path, False, _LOOK_SECONDS)
+                answer = self.ask(front, address, path, LOOK_SECONDS)
                 statuses.append(answer.status)
                 covered = covered or MARKER_HEADER.lower() in answer.headers
         return (min(statuses) if statuses else None), covered
@@ -158,19 +116,19 @@ class PreparedPage:
 
     @property
     def files(self) -> list[Path]:
-        return _files(self.sites)
+        return files_of(self.sites)
 
     def is_shown(self) -> bool:
         """Whether exactly this page is on disk, and every port shows it."""
-        if any(_read(file) != self.text for file in self.files):
+        if any(read_file(file) != self.text for file in self.files):
             return False
         return self._seen()
 
     def _seen(self) -> bool:
-        return all(site.markers(_LOOK_SECONDS) == {self.facts["marker"]} for site in self.sites)
+        return all(site.markers(LOOK_SECONDS) == {self.facts["marker"]} for site in self.sites)
 
     def show(
-        self, states: Optional[TemporaryStates] = None, step: Step = _no_step
+        self, states: Optional[TemporaryStates] = None, step: Step = no_step
     ) -> dict[str, Any]:
         """Show it, proved; what the module returns.
 
@@ -181,7 +139,7 @@ class PreparedPage:
         changed = not self.is_shown()
         health_status: Optional[int] = None
         if changed:
-            before = {file: _read(file) for file in self.files}
+            before = {file: read_file(file) for file in self.files}
             opened = _left(states)
             step("journal")
             self._open(states)
@@ -221,10 +179,10 @@ class PreparedPage:
             write_atomically(file, self.text, 0o644)
         step("test")
         for site in self.sites:
-            nginx_control.test_configuration(self.engine, site.container, _CALL_SECONDS)
+            nginx_control.test_configuration(self.engine, site.container, CALL_SECONDS)
         step("reload")
         for site in self.sites:
-            nginx_control.reload(self.engine, site.container, _RELOAD_SECONDS, self._shows(site))
+            nginx_control.reload(self.engine, site.container, RELOAD_SECONDS, self._shows(site))
         step("prove")
         if self.health_path not in self.page.exempt_paths:
             return None
@@ -236,10 +194,10 @@ class PreparedPage:
         return status
 
     def _shows(self, site: _Site) -> Callable[[], bool]:
-        return lambda: site.markers(_LOOK_SECONDS) == {self.facts["marker"]}
+        return lambda: site.markers(LOOK_SECONDS) == {self.facts["marker"]}
 
     def _shows_no_more(self, site: _Site) -> Callable[[], bool]:
-        return lambda: self.facts["marker"] not in site.markers(_LOOK_BEHIND_SECONDS)
+        return lambda: self.facts["marker"] not in site.markers(LOOK_BEHIND_SECONDS)
 
     def _take_back(
         self,
@@ -252,10 +210,10 @@ class PreparedPage:
         hint = str(getattr(error, "hint", ""))
         try:
             for file, text in before.items():
-                _place(file, text)
+                place_file(file, text)
             for site in self.sites:
                 nginx_control.reload(
-                    self.engine, site.container, _RELOAD_SECONDS, self._shows_no_more(site)
+                    self.engine, site.container, RELOAD_SECONDS, self._shows_no_more(site)
                 )
         except (NginxError, EngineError, OSError) as second:
             raise MaintenanceError(
@@ -280,9 +238,11 @@ def prepare(
     *,
     health_path: str = "/health",
     dry_run: bool = False,
+    tolerance_seconds: float = 0.0,
 ) -> PreparedPage:
     """Look where nginx can be told of the page, and let its own binary test the text apart from
-    the configuration that is in use. Not tested with ``dry_run``.
+    the configuration that is in use. Not tested with ``dry_run``. The end of a page that is there
+    stays where it differs by no more than the tolerance.
 
     Raises L{NoPageError} for a stack that cannot show one, L{MaintenanceError} for a page or a
     configuration that is not right, and C{EngineError}.
@@ -292,14 +252,28 @@ def prepare(
     if facts is None:
         raise MaintenanceError("the page's text does not describe itself, expected its facts")
     sites = _sites(engine, stack)
+    standing = _standing_end(sites)
+    if standing and abs((standing - page.until).total_seconds()) <= tolerance_seconds:
+        page = replace(page, until=standing)
+        text = fragment(page)
+        facts = describe_fragment(text) or facts
     if not dry_run:
         for container in {site.container.image_id: site.container for site in sites}.values():
-            _test_apart(engine, stack.project, container, text)
+            refusal = test_apart(engine, stack.project, container, text)
+            if refusal:
+                raise MaintenanceError(
+                    f"nginx refuses the page's text, nothing was changed: {refusal}"
+                )
     prepared = PreparedPage(engine, stack.project, page, text, facts, sites, health_path)
     for port in sorted({port for site in sites for port in site.hook.without}):
         prepared.remarks.append(
             f"port {port} is published and its server block does not read "
             f"{sites[0].hook.path}: it shows no page"
+        )
+    for port in sorted({port for site in sites for port in site.hook.late}):
+        prepared.remarks.append(
+            f"port {port}: its server block rewrites requests before it reads "
+            f"{sites[0].hook.path}, and those get past the page; expected the include in front"
         )
     return prepared
 
@@ -312,10 +286,18 @@ def page_on(
     *,
     health_path: str = "/health",
     dry_run: bool = False,
-    step: Step = _no_step,
+    tolerance_seconds: float = 0.0,
+    step: Step = no_step,
 ) -> dict[str, Any]:
     """L{prepare} a page and L{show<PreparedPage.show>} it; what the module returns."""
-    prepared = prepare(engine, stack, page, health_path=health_path, dry_run=dry_run)
+    prepared = prepare(
+        engine,
+        stack,
+        page,
+        health_path=health_path,
+        dry_run=dry_run,
+        tolerance_seconds=tolerance_seconds,
+    )
     if dry_run:
         return {
             "changed": not prepared.is_shown(),
@@ -335,7 +317,7 @@ def page_off(
     states: Optional[TemporaryStates] = None,
     *,
     dry_run: bool = False,
-    step: Step = _no_step,
+    step: Step = no_step,
 ) -> dict[str, Any]:
     """Take the page away, proved; what the module returns. Nothing to take away is no error.
 
@@ -346,25 +328,18 @@ def page_off(
     started = time.monotonic()
     opened = _left(states)
     noted = [Path(one) for one in ((opened or {}).get("details") or {}).get("files") or ()]
-    try:
-        sites: Sequence[_Site] = _sites(engine, stack)
-    except NoPageError:
-        sites = ()
-    files = [
-        file
-        for file in dict.fromkeys([*_files(sites), *noted])
-        if describe_fragment(_read(file) or "") is not None
-    ]
-    shown = any(any(site.markers(_LOOK_BEHIND_SECONDS)) for site in sites)
-    changed = bool(files) or shown
+    sites, removed = _sites_for_removal(engine, stack, noted, dry_run)
+    files = _of_ours([*files_of(sites), *noted])
+    shown = any(any(site.markers(LOOK_BEHIND_SECONDS)) for site in sites)
+    changed = bool(removed or files) or shown
     if changed and not dry_run:
         try:
             step("remove")
             for file in files:
-                _place(file, None)
+                place_file(file, None)
             step("reload")
             for site in sites:
-                nginx_control.reload(engine, site.container, _RELOAD_SECONDS, _shows_none(site))
+                nginx_control.reload(engine, site.container, RELOAD_SECONDS, _shows_none(site))
         except (NginxError, OSError) as error:
             raise MaintenanceError(
                 f"the maintenance page is still shown, its file is gone: {error}",
@@ -376,7 +351,7 @@ def page_off(
     return {
         "changed": changed,
         "shown": shown and dry_run,
-        "files": [str(file) for file in files],
+        "files": [str(file) for file in [*removed, *files]],
         "remarks": [],
         "duration_ms": round((time.monotonic() - started) * 1000, 1),
     }
@@ -388,8 +363,8 @@ def page_status(engine: Engine, stack: Stack, now: datetime.datetime) -> dict[st
     Raises L{MaintenanceError} and C{EngineError}.
     """
     sites = _sites(engine, stack)
-    markers = set().union(*(site.markers(_LOOK_BEHIND_SECONDS) for site in sites))
-    texts = [_read(file) for file in _files(sites)]
+    markers = set().union(*(site.markers(LOOK_BEHIND_SECONDS) for site in sites))
+    texts = [read_file(file) for file in files_of(sites)]
     facts = next((found for text in texts if (found := describe_fragment(text or ""))), None)
     remarks = []
     if "" in markers and len(markers) > 1:
@@ -402,7 +377,7 @@ def page_status(engine: Engine, stack: Stack, now: datetime.datetime) -> dict[st
         "changed": False,
         "shown": any(markers),
         **({**facts, "expired": is_past(facts, now)} if facts is not None else {}),
-        "files": [str(file) for file in _files(sites) if file.exists()],
+        "files": [str(file) for file in files_of(sites) if file.exists()],
         "remarks": remarks,
     }
 
@@ -420,32 +395,50 @@ def _sites(engine: Engine, stack: Stack) -> list[_Site]:
     running = stack.running("nginx")
     if not running:
         raise NoPageError(*_no_nginx(stack))
-    sites = []
-    for container in running:
-        try:
-            dump = nginx_control.read_configuration(engine, container, _CALL_SECONDS)
-        except NginxError as error:
-            raise MaintenanceError(
-                f"nginx's configuration is broken already, nothing was changed: {error}", error.hint
-            ) from error
-        hook = find_hook(dump, container)
-        folder = Path(hook.file).parent
-        if not folder.is_dir():
-            raise NoPageError(f"{folder} is no folder on this host, expected the one nginx reads")
-        fronts = [
-            (front, address)
-            for front in hook.fronts
-            for address in _answering(endpoints(container, front.port))
-        ]
-        if not fronts:
-            ports = ", ".join(str(front.port) for front in hook.fronts) or "none"
-            raise MaintenanceError(
-                f"nginx in {container.name} cannot be asked whether it shows the page: seen ports "
-                f"{ports}, expected one that accepts connections from this host",
-                f"docker logs --tail 20 {container.name}",
-            )
-        sites.append(_Site(container, hook, fronts))
-    return sites
+    try:
+        found = find_sites(engine, running, FILE_STEM)
+    except NoHookError as error:
+        stop = f"`docker compose -p {stack.project} stop {stack.service_of('api')}`"
+        hint = f"{error.hint}; until then, {stop} keeps clients out, with 502 from nginx"
+        raise NoPageError(str(error), hint) from error
+    except HookError as error:
+        raise MaintenanceError(str(error), error.hint) from error
+    return [_Site(site.container, site.hook, site.fronts) for site in found]
+
+
+def _standing_end(sites: Sequence[Site]) -> Optional[datetime.datetime]:
+    """When the page ends that is on disk."""
+    for file in files_of(sites):
+        facts = describe_fragment(read_file(file) or "")
+        if facts is not None:
+            return parse_utc(facts["until"])
+    return None
+
+
+def _of_ours(files: Sequence[Path]) -> list[Path]:
+    return [
+        file
+        for file in dict.fromkeys(files)
+        if describe_fragment(read_file(file) or "") is not None
+    ]
+
+
+def _sites_for_removal(
+    engine: Engine, stack: Stack, noted: Sequence[Path], dry_run: bool
+) -> tuple[Sequence[_Site], Sequence[Path]]:
+    """The running nginx, and what had to go first: what a killed run wrote and did not test may be
+    why the configuration is broken."""
+    try:
+        return _sites(engine, stack), ()
+    except NoPageError:
+        return (), ()
+    except MaintenanceError:
+        ours = _of_ours(noted)
+        if dry_run or not ours:
+            raise
+        for file in ours:
+            place_file(file, None)
+        return _sites(engine, stack), ours
 
 
 def _no_nginx(stack: Stack) -> tuple[str, str]:
@@ -469,75 +462,5 @@ def _no_nginx(stack: Stack) -> tuple[str, str]:
     )
 
 
-def _answering(addresses: Sequence[Address]) -> Iterator[Address]:
-    """The first that accepts a connection."""
-    for address in addresses:
-        try:
-            socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
-        except OSError:
-            continue
-        yield address
-        return
-
-
-def _files(sites: Sequence[_Site]) -> list[Path]:
-    return list(dict.fromkeys(Path(site.hook.file) for site in sites))
-
-
 def _shows_none(site: _Site) -> Callable[[], bool]:
-    return lambda: site.markers(_LOOK_BEHIND_SECONDS) == {""}
-
-
-def _read(file: Path) -> Optional[str]:
-    try:
-        return file.read_text()
-    except FileNotFoundError:
-        return None
-
-
-def _place(file: Path, text: Optional[str]) -> None:
-    if text is not None:
-        write_atomically(file, text, 0o644)
-        return
-    file.unlink(missing_ok=True)
-    sync_directory(file.parent)
-
-
-def _test_apart(engine: EngineControl, project: str, container: Container, text: str) -> None:
-    """Let the image's nginx test the text in a container of its own, so that the folder which the
-    running one reads never holds a file that it would refuse to start with."""
-    identifier = engine.create(
-        image=container.image_id,
-        entrypoint=["nginx"],
-        command=["-t", "-c", f"{_TEST_FOLDER}/nginx.conf"],
-        environment={},
-        user=container.user,
-        labels={HELPER_LABEL: project},
-        network_mode="none",
-        binds=[],
-    )
-    try:
-        files = {"fragment": text, "nginx.conf": _TEST_CONFIGURATION}
-        engine.put_archive(identifier, "/", _archive(files))
-        engine.start(identifier)
-        exit_code = engine.wait(identifier, _HELPER_SECONDS)
-        output = "".join(engine.output(identifier, 65536))
-    finally:
-        engine.remove(identifier)
-    # What else may be missing in a bare container says nothing of the text.
-    if exit_code != 0 and f"{_TEST_FOLDER}/" in output:
-        raise MaintenanceError(
-            f"nginx refuses the page's text, nothing was changed: {failure_of_test(output)}"
-        )
-
-
-def _archive(files: Mapping[str, str]) -> bytes:
-    """Files in the folder of the test, as a tar archive from the root."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"{_TEST_FOLDER}/{name}".lstrip("/"))
-            data = text.encode()
-            member.size, member.mode = len(data), 0o644
-            tar.addfile(member, io.BytesIO(data))
-    return archive.getvalue()
+    return lambda: site.markers(LOOK_BEHIND_SECONDS) == {""}

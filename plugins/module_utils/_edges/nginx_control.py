@@ -97,6 +97,23 @@ def reload(
         )
 
 
+def draining(container: Container, seconds: float) -> int:
+    """How many workers of before a reload still finish requests, after at most ``seconds`` of
+    waiting for them; none where the host does not see the container's processes."""
+    master = _master(container.pid)
+    if master is None:
+        return 0
+    deadline = time.monotonic() + seconds
+    while True:
+        count = sum(
+            _title(pid).startswith("nginx: worker process is shutting down")
+            for pid in _children(master)
+        )
+        if count == 0 or time.monotonic() >= deadline:
+            return count
+        time.sleep(_POLL_SECONDS)
+
+
 def _reason(engine: Engine, container: Container, timeout_seconds: float) -> str:
     try:
         test_configuration(engine, container, timeout_seconds)
