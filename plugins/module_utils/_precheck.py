@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import Container
+from ansible_collections.pynomaly.ops.plugins.module_utils._sockets import kernel_address
 from ansible_collections.pynomaly.ops.plugins.module_utils._tls import Certificate
 
 CONFIG_FILES_LABEL = "com.docker.compose.project.config_files"
@@ -119,7 +120,7 @@ def parse_listeners(text: str) -> Sequence[Listener]:
         if len(fields) < 10 or fields[3] != _TCP_LISTEN:
             continue
         raw, _colon, port = fields[1].partition(":")
-        listeners.append(Listener(_address(raw), int(port, 16), int(fields[9])))
+        listeners.append(Listener(kernel_address(raw), int(port, 16), int(fields[9])))
     return listeners
 
 
@@ -162,13 +163,3 @@ def describe_certificate(certificate: Certificate, now: datetime.datetime) -> Ma
         "names": sorted([*certificate.names, *certificate.addresses]),
         "expires_in_days": round(seconds / _DAY_SECONDS, 1),
     }
-
-
-def _address(raw: str) -> str:
-    """The kernel writes an address as 32-bit words, each in the host's (little-endian) order."""
-    packed = b"".join(
-        bytes.fromhex(raw[start : start + 8])[::-1] for start in range(0, len(raw), 8)
-    )
-    address = ipaddress.ip_address(packed)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
