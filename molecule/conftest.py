@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 PROJECT_DIR = "/opt/pynomaly"
+#: Whether every service is broken in every way, which takes an hour longer, or each way once.
+IS_WHOLE_MATRIX = os.environ.get("PYNOMALY_TEST_MATRIX") == "whole"
+in_whole_matrix = pytest.mark.skipif(
+    not IS_WHOLE_MATRIX, reason="runs with PYNOMALY_TEST_MATRIX=whole in the environment"
+)
 CANARY = "canary-3f7c1d"
 
 

@@ -55,13 +55,18 @@ def end_of(record: Mapping[str, Any]) -> Optional[datetime.datetime]:
         return None
 
 
+def is_open_ended(record: Mapping[str, Any]) -> bool:
+    """Whether an open state has no end but being undone by the operation that its undo names."""
+    return (record.get("details") or {}).get("open_ended") is True
+
+
 def is_standing(
     record: Mapping[str, Any], operations: Iterable[OperationSummary], now: datetime.datetime
 ) -> bool:
     """Whether an open state is meant to be there: what opened it ended well, and said until when,
-    which is still to come."""
+    which is still to come, or that it stays until it is undone."""
     end = end_of(record)
-    if end is None or end <= now:
+    if not is_open_ended(record) and (end is None or end <= now):
         return False
     key = (record["run_id"], record["operation"], record["project"])
     outcomes = [
@@ -113,6 +118,8 @@ def temporary_states(
             fine.append(f"{name} ({record['operation']} is at work)")
         elif is_standing(record, operations, now) and end is not None:
             fine.append(f"{name} until {end:%Y-%m-%d %H:%M} UTC")
+        elif is_standing(record, operations, now):
+            fine.append(f"{name} ({record['summary']}) until {record['undo']}")
         elif end is not None and end <= now:
             past = describe_duration((now - end).total_seconds())
             left.append(f"{name}, whose end was {past} ago")

@@ -31,7 +31,9 @@ _COMMAND_TIMEOUT_SECONDS = 1800.0
 _COVERAGE_PERCENT = 90
 _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-#: Mostly waits for its engines, so that it runs beside those that come before it and compute.
+#: Scenarios that no limit of time is part of.
+_FOREIGN = ("adopted", "older")
+#: Mostly waits for its engines, so that it runs beside those that come before it.
 _ASIDE = "integration"
 _ASIDE_TIMEOUT_SECONDS = 2400.0
 _NODE_IN_SCENARIO = re.compile(r"\b(node|debian)(\d+)\b")
@@ -305,15 +307,24 @@ def _importer(part: Part) -> None:
             )
 
 
+def _foreign(part: Part) -> None:
+    _scenarios(part, lambda name: name in _FOREIGN)
+
+
 def _molecule(part: Part) -> None:
-    scenarios = sorted((ROOT / "molecule").glob("*/molecule.yml"))
+    _scenarios(part, lambda name: name not in _FOREIGN)
+
+
+def _scenarios(part: Part, is_wanted: Callable[[str], bool]) -> None:
+    found = sorted((ROOT / "molecule").glob("*/molecule.yml"))
+    scenarios = [scenario for scenario in found if is_wanted(scenario.parent.name)]
     if not scenarios:
         part.failures.append("there is no scenario: molecule/*/molecule.yml does not exist")
         return
     for scenario in scenarios:
-        found = _NODE_IN_SCENARIO.findall(scenario.read_text())
-        numbers = [int(number) for kind, number in found if kind == "node"]
-        debians = {int(number) for kind, number in found if kind == "debian"}
+        found_nodes = _NODE_IN_SCENARIO.findall(scenario.read_text())
+        numbers = [int(number) for kind, number in found_nodes if kind == "node"]
+        debians = {int(number) for kind, number in found_nodes if kind == "debian"}
         nodes.up(max(numbers, default=1), other_debians=debians)
         part.command("molecule", "test", "--scenario-name", scenario.parent.name)
 
@@ -326,8 +337,9 @@ _PARTS: dict[str, tuple[str, Callable[[Part], None]]] = {
     "unit": ("pytest on pure logic, branch coverage; again under another Python", _unit),
     "report": ("the HTML page in headless Chromium: phone, desk and paper", _report),
     "importer": ("galaxy-importer on the built archive, and the archive installed", _importer),
+    "foreign": ("scenarios on stacks and releases that are not the lab's own", _foreign),
     "integration": ("the lab's images and the modules against real engines", _integration),
-    "molecule": ("each scenario on the lab's servers", _molecule),
+    "molecule": ("the other scenarios on the lab's servers", _molecule),
     "controller": ("the playbooks from another Python with another ansible-core", _controller),
 }
 

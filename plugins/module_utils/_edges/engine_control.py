@@ -12,6 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.docker import (
+    PROJECT_LABEL,
     Engine,
     EngineError,
 )
@@ -52,10 +53,70 @@ class EngineControl(Engine):
         with self._calling("starting a container"):
             self._client().start(container_id)
 
+    def stop(self, container_id: str, timeout_seconds: int) -> None:
+        """Stop it, killed after ``timeout_seconds`` where it has not ended."""
+        with self._calling("stopping a container"):
+            self._client().stop(container_id, timeout=timeout_seconds)
+
     def restart(self, container_id: str, timeout_seconds: int) -> None:
         """Stop it, killed after ``timeout_seconds`` where it has not ended, and start it again."""
         with self._calling("restarting a container"):
             self._client().restart(container_id, timeout=timeout_seconds)
+
+    def unpause(self, container_id: str) -> None:
+        with self._calling("unpausing a container"):
+            self._client().unpause(container_id)
+
+    def inspection(self, container_id: str) -> Mapping[str, Any]:
+        """All that the engine says of a container (``GET /containers/ID/json``), secrets too."""
+        with self._calling("inspect"):
+            return dict(self._client().inspect_container(container_id))
+
+    def events(
+        self, project: str, since_seconds: float, until_seconds: float
+    ) -> list[Mapping[str, Any]]:
+        """What happened to a project's containers between two times (seconds since 1970), oldest
+        first, as far as the engine remembers: 256 events, and none from before it was started."""
+        filters = {"type": "container", "label": f"{PROJECT_LABEL}={project}"}
+        with self._calling("events"):
+            return list(
+                self._client().events(
+                    since=int(since_seconds), until=int(until_seconds), filters=filters, decode=True
+                )
+            )
+
+    def network_ids(self) -> Mapping[str, str]:
+        """Every network's id by its name."""
+        with self._calling("network list"):
+            return {str(one["Name"]): str(one["Id"]) for one in self._client().networks()}
+
+    def disconnect(self, network: str, container_id: str) -> None:
+        """Take a container, running or not, off a network (an id or a name)."""
+        with self._calling("disconnecting a container"):
+            self._client().disconnect_container_from_network(container_id, network)
+
+    def connect(
+        self,
+        network: str,
+        container_id: str,
+        *,
+        aliases: Sequence[str] = (),
+        ipv4_address: str = "",
+        ipv6_address: str = "",
+        links: Sequence[str] = (),
+        driver_options: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        """Put a container on a network (an id or a name); empty is the engine's own choice."""
+        with self._calling("connecting a container"):
+            self._client().connect_container_to_network(
+                container_id,
+                network,
+                aliases=list(aliases) or None,
+                ipv4_address=ipv4_address or None,
+                ipv6_address=ipv6_address or None,
+                links=dict(link.split(":", 1) for link in links if ":" in link) or None,
+                driver_opt=dict(driver_options or {}) or None,
+            )
 
     def wait(
         self,

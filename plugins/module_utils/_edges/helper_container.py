@@ -43,8 +43,9 @@ class HelperResult:
 
 @dataclass(frozen=True)
 class Helper:
-    """``project`` is the one it serves. ``network_of`` is the container whose network it shares;
-    without one it has none. Runs as ``user``, root by default, so that what it writes is root's."""
+    """``project`` is the one it serves. ``network_of`` is the container whose network it shares, or
+    ``network`` the one that it joins by itself; without either it has none. Runs as ``user``, root
+    by default, so that what it writes is root's."""
 
     image: str
     project: str
@@ -52,6 +53,7 @@ class Helper:
     mounts: Sequence[HelperMount] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str = "0:0"
+    network: str = ""
 
 
 def run_helper(
@@ -87,7 +89,9 @@ def started(
         environment=helper.environment,
         user=helper.user,
         labels={HELPER_LABEL: helper.project},
-        network_mode=f"container:{helper.network_of}" if helper.network_of else "none",
+        network_mode=f"container:{helper.network_of}"
+        if helper.network_of
+        else helper.network or "none",
         binds=[
             f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}"
             for mount in helper.mounts

@@ -60,13 +60,9 @@ class PostgresTools:
         self.engine = engine
         self.server = server
         self.project = project
-        self._secrets = Path(
-            tempfile.mkdtemp(prefix=_secrets_prefix(project), dir=_memory_folder())
-        )
-        entry = ":".join(
-            ("*", "*", "*", _escaped(server.login.user), _escaped(server.login.password or ""))
-        )
-        write_atomically(self._secrets / "pgpass", entry + "\n", 0o600)
+        self._secrets = secrets_folder(project)
+        entry = passfile_entry(server.login.user, server.login.password or "")
+        write_atomically(self._secrets / "pgpass", entry, 0o600)
 
     def __enter__(self) -> PostgresTools:
         return self
@@ -127,6 +123,11 @@ class PostgresTools:
         return match.group() if match else text.strip()
 
 
+def secrets_folder(project: str) -> Path:
+    """A new folder, mode 0700, for what is secret and short-lived; whoever made it removes it."""
+    return Path(tempfile.mkdtemp(prefix=_secrets_prefix(project), dir=_memory_folder()))
+
+
 def remove_left_secrets(project: str) -> int:
     """Password files of a project's runs that died; to be called under the host's lock. Returns how
     many."""
@@ -147,6 +148,11 @@ def _memory_folder() -> str:
         if Path(place).is_dir():
             return place
     return tempfile.gettempdir()
+
+
+def passfile_entry(user: str, password: str) -> str:
+    """A line of a password file, for every server and database."""
+    return ":".join(("*", "*", "*", _escaped(user), _escaped(password))) + "\n"
 
 
 def _escaped(text: str) -> str:

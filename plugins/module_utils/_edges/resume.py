@@ -17,10 +17,17 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._backup import (
     STAGING_PREFIX,
     BackupError,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._blocklist import BlocklistError
 from ansible_collections.pynomaly.ops.plugins.module_utils._context import CheckSettings, Stack
+from ansible_collections.pynomaly.ops.plugins.module_utils._credential_rotation import (
+    RotationError,
+)
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges import (
+    blocklist,
     config_restore,
+    credential_rotation,
     database_administration,
+    isolation,
     maintenance,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging import (
@@ -28,6 +35,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_staging
     remove_leftovers,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.backup_store import BackupStore
+from ansible_collections.pynomaly.ops.plugins.module_utils._edges.blocklist_stack import look
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.compose import discover
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.engine_control import (
     EngineControl,
@@ -48,6 +56,7 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._edges.postgres_tools
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.temporary_states import (
     TemporaryStates,
 )
+from ansible_collections.pynomaly.ops.plugins.module_utils._isolation import ISOLATION_STATE
 from ansible_collections.pynomaly.ops.plugins.module_utils._maintenance import MaintenanceError
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
     RunIdentity,
@@ -71,7 +80,15 @@ from ansible_collections.pynomaly.ops.plugins.module_utils._scheduler import Col
 Record = Mapping[str, Any]
 
 #: What undoing a state may raise; each has a ``hint``, or says in its text what to run.
-_ERRORS = (MaintenanceError, PostgresError, BackupError, CollectorError, OSError)
+_ERRORS = (
+    BlocklistError,
+    MaintenanceError,
+    PostgresError,
+    BackupError,
+    CollectorError,
+    OSError,
+    RotationError,
+)
 
 
 @dataclass(frozen=True)
@@ -145,10 +162,15 @@ def run(
         for record in left:
             if record["project"] != project or record["temporary_state"] == STAGING_STATE:
                 continue
-            if is_standing(record, operations, utc_now()):
+            standing = is_standing(record, operations, utc_now())
+            if record["temporary_state"] == blocklist.STATE:
+                resumed.append(_blocked_addresses(work, record, standing))
+            elif standing:
                 resumed.append(_kept(record))
             else:
                 resumed.append(_undo(work, record))
+        if (project, blocklist.STATE) not in [(one.project, one.state) for one in resumed]:
+            resumed += _blocked_by_nginx_alone(work)
         try:
             removed += _leftovers(work, [one for one in left if _is_staging(one, project)])
         except BackupError as error:
@@ -167,12 +189,15 @@ def _is_staging(record: Record, project: str) -> bool:
 
 
 def _kept(record: Record) -> Resumed:
+    end = end_of(record)
+    text = str(record["undo"])
+    if end is not None:
+        text = f"{end:%Y-%m-%d %H:%M:%S} UTC; sooner: {text}"
     return Resumed(
         str(record["project"]),
         str(record["temporary_state"]),
         KEPT,
-        f"it is meant to be there until {end_of(record):%Y-%m-%d %H:%M:%S} UTC; "
-        f"sooner: {record['undo']}",
+        f"it is meant to be there until {text}",
     )
 
 
@@ -194,6 +219,51 @@ def _undo(work: _Work, record: Record) -> Resumed:
         text = f"the journal does not say its {error}; next: {record['undo']}"
         return Resumed(project, name, FAILED, text)
     return Resumed(project, name, UNDONE if changed else CLOSED, text)
+
+
+def _blocked_addresses(work: _Work, record: Record, standing: bool) -> Resumed:
+    """What is on disk is wanted, whoever died: the kernel is brought to it, and what is blocked
+    until later stays open in the journal, from now on in the name of this run."""
+    project, name = str(record["project"]), blocklist.STATE
+    store = blocklist.BlocklistStore(str(work.states.store.directory))
+    blocks = blocklist.Blocklist(store, work.states, work.states.identity, dry_run=work.dry_run)
+    try:
+        answer = blocks.reconcile()
+        by_nginx = _in_nginx(work, store)
+        if not work.dry_run and not standing:
+            blocks.note()
+        if not work.dry_run and not answer["blocked"]:
+            work.states.close(name, "none is blocked any more")
+    except _ERRORS as error:
+        hint = str(getattr(error, "hint", ""))
+        return Resumed(project, name, FAILED, f"{error}; next: {hint}" if hint else str(error))
+    if not answer["blocked"]:
+        return Resumed(project, name, CLOSED, "no address is blocked any more")
+    count = plural(len(answer["blocked"]), "network")
+    text = f"{count} blocked, as is wanted; sooner: {record['undo']}"
+    changed = answer["changed"] or by_nginx["changed"]
+    return Resumed(project, name, UNDONE if changed else KEPT, text)
+
+
+def _in_nginx(work: _Work, store: blocklist.BlocklistStore) -> Mapping[str, Any]:
+    """The same inside nginx, whichever way it was cut off there. Raises L{BlocklistError}."""
+    side = look(
+        work.states.project, work.settings.service_names, work.settings.call_timeout_seconds
+    )
+    return side.apply(store.read().blocks, utc_now(), dry_run=work.dry_run)
+
+
+def _blocked_by_nginx_alone(work: _Work) -> list[Resumed]:
+    """A run that released the last block may have died before it told nginx; the journal has
+    nothing of it any more."""
+    store = blocklist.BlocklistStore(str(work.states.store.directory))
+    try:
+        changed = _in_nginx(work, store)["changed"]
+    except BlocklistError:
+        return []  # nothing says that there is anything to be undone
+    text = "nginx blocks what is to be blocked, and no more"
+    text = f"would be told: {text}" if work.dry_run else text
+    return [Resumed(work.states.project, blocklist.STATE, UNDONE, text)] if changed else []
 
 
 def _maintenance_page(work: _Work, _details: Record) -> tuple[bool, str]:
@@ -236,11 +306,28 @@ def _config_restore(work: _Work, details: Record) -> tuple[bool, str]:
     )
 
 
+def _container_isolation(work: _Work, details: Record) -> tuple[bool, str]:
+    return isolation.undo(work.engine, details)
+
+
+def _credential_rotation(work: _Work, _details: Record) -> tuple[bool, str]:
+    settings = credential_rotation.Rotation(
+        project=work.states.project,
+        state_dir=str(work.states.store.directory),
+        service_names=work.settings.service_names,
+        check=work.settings.check_settings,
+        up_timeout_seconds=work.settings.up_timeout_seconds,
+    )
+    return credential_rotation.resume(settings, work.engine, work.states)
+
+
 _HANDLERS: Mapping[str, Callable[[_Work, Record], tuple[bool, str]]] = {
     maintenance.STATE: _maintenance_page,
     database_administration.CLOSED_STATE: _database_closed,
     database_administration.SCRATCH_STATE: _scratch_database,
     config_restore.STATE: _config_restore,
+    credential_rotation.STATE: _credential_rotation,
+    ISOLATION_STATE: _container_isolation,
 }
 
 

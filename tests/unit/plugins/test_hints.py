@@ -20,7 +20,10 @@ TEXTS = sorted(
     for path in ROOT.glob(pattern)
 )
 #: Read by playbooks alone, each of which says so in its header.
-OF_PLAYBOOKS = {"allow", "confirm", "for", "history_limit", "maintenance", "pynomaly_takeover"}
+OF_PLAYBOOKS = {
+    *("addresses", "allow", "block", "confirm", "credentials", "evidence", "for", "history_limit"),
+    *("incident", "isolate", "maintenance", "pynomaly_takeover", "reason"),
+}
 
 
 @functools.cache
