@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 PROJECT_DIR = "/opt/pynomaly"
-#: Whether every service is broken in every way, which takes an hour longer, or each way once.
+#: Whether scenario incident does all that it can, which takes an hour longer. Otherwise what the
+#: integration tests do with a small project is not done once more on a server.
 IS_WHOLE_MATRIX = os.environ.get("PYNOMALY_TEST_MATRIX") == "whole"
 in_whole_matrix = pytest.mark.skipif(
     not IS_WHOLE_MATRIX, reason="runs with PYNOMALY_TEST_MATRIX=whole in the environment"

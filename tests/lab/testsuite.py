@@ -33,6 +33,8 @@ _TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 #: Scenarios that no limit of time is part of.
 _FOREIGN = ("adopted", "older")
+#: It restarts the server: no other scenario is to begin with what that leaves.
+_LAST = "incident"
 #: Mostly waits for its engines, so that it runs beside those that come before it.
 _ASIDE = "integration"
 _ASIDE_TIMEOUT_SECONDS = 2400.0
@@ -318,6 +320,7 @@ def _molecule(part: Part) -> None:
 def _scenarios(part: Part, is_wanted: Callable[[str], bool]) -> None:
     found = sorted((ROOT / "molecule").glob("*/molecule.yml"))
     scenarios = [scenario for scenario in found if is_wanted(scenario.parent.name)]
+    scenarios.sort(key=lambda scenario: scenario.parent.name == _LAST)
     if not scenarios:
         part.failures.append("there is no scenario: molecule/*/molecule.yml does not exist")
         return

@@ -4,8 +4,8 @@
 
 """What a block does, from the attacker's side: node2 is hostile, node3 a bystander, and the machine
 that the tests run on is the operator. It lasts over a restart of the engine and of the host, and no
-longer than it was said to, by nftables and by iptables. Each test has one of the two; with
-PYNOMALY_TEST_MATRIX=whole in the environment, both."""
+longer than it was said to, by nftables and by iptables. With
+PYNOMALY_TEST_MATRIX=whole in the environment by both, and to its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import IS_WHOLE_MATRIX, Operator, Server, connect
+from conftest import IS_WHOLE_MATRIX, Operator, Server, connect, in_whole_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -250,6 +250,7 @@ def test_it_lasts_over_every_restart_and_nobody_else_notices(
     assert blocks(web) == []
 
 
+@in_whole_matrix
 @backends("iptables")
 def test_it_ends_when_it_was_said_to_and_leaves_nothing(
     operator: Operator, web: Server, hostile: Client, bystander: Client, backend: str

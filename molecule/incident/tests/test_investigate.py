@@ -13,7 +13,9 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import OWN_SETTINGS, Operator, Server, connect
+from conftest import OWN_SETTINGS, Operator, Server, connect, in_whole_matrix
+
+pytestmark = in_whole_matrix
 
 STATE = "/var/lib/pynomaly-ops"
 BUNDLES = f"{STATE}/evidence"

@@ -16,10 +16,12 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Operator, Server, connect
+from conftest import Operator, Server, connect, in_whole_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = in_whole_matrix
 
 PATH = "/api/v1/detections?limit=1"
 PORT = 8088
