@@ -79,6 +79,28 @@ def write_atomically(
     sync_directory(target.parent)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file of mode 0600: all of it or nothing, and so that it outlives a power cut.
+    A line that one has torn keeps a line to itself. Raises C{OSError}."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = b"\n" + line if torn else line
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+    if not size:
+        sync_directory(path.parent)
+
+
 def write_textfile(path: PathLike, text: str) -> None:
     """Leave metrics for node_exporter's textfile collector, which runs as another user."""
     write_atomically(path, text, 0o644)

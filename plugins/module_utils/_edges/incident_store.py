@@ -12,14 +12,13 @@ killed, and no incident. Written under the host's lock.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
+    append_line,
     ensure_directory,
     sync_directory,
     write_atomically,
@@ -77,28 +76,10 @@ class IncidentStore:
             sync_directory(self.directory)
 
     def append(self, identifier: str, entry: dict[str, str]) -> None:
-        """Add an entry to the timeline: all of it or nothing, and so that it outlives a power cut.
-        A line that one has torn keeps a line to itself."""
-        line = encode_entry(entry)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        """Add an entry to the timeline, whole, and so that it outlives a power cut."""
         path = self.folder(identifier) / TIMELINE_NAME
         with self._errors("the timeline could not be written"):
-            descriptor = os.open(path, flags, 0o600)
-            try:
-                size = os.fstat(descriptor).st_size
-                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                data = b"\n" + line if torn else line
-                try:
-                    if os.write(descriptor, data) != len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(descriptor)
-                except OSError:
-                    os.ftruncate(descriptor, size)
-                    raise
-            finally:
-                os.close(descriptor)
-            if not size:
-                sync_directory(path.parent)
+            append_line(path, encode_entry(entry))
 
     def timeline(self, identifier: str) -> tuple[list[dict[str, str]], list[int]]:
         """Its entries, and the numbers of the lines that are none."""

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
+    append_line,
     ensure_directory,
+    sync_directory,
     write_atomically,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
@@ -320,16 +322,9 @@ class OperationStore:
         for part in self.directory.glob(f".{LOCK_NAME}.*"):
             part.unlink()
 
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
     def _unlink_lock(self) -> None:
         self.lock_path.unlink(missing_ok=True)
-        self._sync_directory()
+        sync_directory(self.directory)
 
     def _read_journal(self) -> Journal:
         try:
@@ -370,24 +365,4 @@ class OperationStore:
 
     def _append(self, record: Mapping[str, Any]) -> None:
         line = encode_record(record)
-        self._spending_reserve(lambda: self._append_line(line))
-
-    def _append_line(self, line: bytes) -> None:
-        """All of it or nothing; a line that a power cut tore keeps a line to itself."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.journal_path, flags, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            data = b"\n" + line if torn else line
-            try:
-                if os.write(descriptor, data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
-        if not size:
-            self._sync_directory()
+        self._spending_reserve(lambda: append_line(self.journal_path, line))
