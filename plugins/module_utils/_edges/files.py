@@ -20,14 +20,19 @@ PathLike = Union[str, "os.PathLike[str]"]
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
+def fsync_directory(directory: Path) -> None:
+    """Make a rename in ``directory`` last through a power cut. Raises C{OSError}."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(directory: Path) -> None:
-    """Make a rename in ``directory`` last through a power cut, where the filesystem can."""
+    """L{fsync_directory} where the filesystem can; where it cannot, no error."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_directory(directory)
 
 
 def _publish_new(temporary: Path, target: Path) -> None:
@@ -98,7 +103,7 @@ def append_line(path: Path, line: bytes) -> None:
     finally:
         os.close(descriptor)
     if not size:
-        sync_directory(path.parent)
+        fsync_directory(path.parent)
 
 
 def write_textfile(path: PathLike, text: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Callable, Optional
 from ansible_collections.pynomaly.ops.plugins.module_utils._edges.files import (
     append_line,
     ensure_directory,
-    sync_directory,
+    fsync_directory,
     write_atomically,
 )
 from ansible_collections.pynomaly.ops.plugins.module_utils._operation import (
@@ -324,7 +324,7 @@ class OperationStore:
 
     def _unlink_lock(self) -> None:
         self.lock_path.unlink(missing_ok=True)
-        sync_directory(self.directory)
+        fsync_directory(self.directory)
 
     def _read_journal(self) -> Journal:
         try:
