@@ -413,7 +413,7 @@ def test_a_check_changes_nothing(shop: Shop) -> None:
     assert CANARY not in json.dumps(answer)
 
 
-def test_everything_is_rotated_without_a_failed_request(
+def test_everything_is_rotated_and_no_request_fails_for_a_password(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, ids = shop.environment, shop.ids()

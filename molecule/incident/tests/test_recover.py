@@ -166,7 +166,7 @@ def test_a_check_changes_nothing(operator: Operator, server: Server) -> None:
     assert ids(server) == containers
 
 
-def test_every_credential_is_new_and_clients_notice_nothing(
+def test_every_credential_is_new_and_no_request_fails_for_a_password(
     operator: Operator, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, containers = secrets(server), ids(server)
